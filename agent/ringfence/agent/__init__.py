@@ -1,0 +1,1 @@
+"""The per-host agent: admits jobs, runs each in a sandbox, and signs what happened."""

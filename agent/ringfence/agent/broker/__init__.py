@@ -1,0 +1,1 @@
+"""The device broker: the process that holds one job's devices and executes its worker's command batches."""

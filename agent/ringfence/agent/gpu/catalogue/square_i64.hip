@@ -1,0 +1,12 @@
+// out[i] = in[i]^2 for i < n, modulo 2^64: unsigned, because signed overflow is undefined.
+#if __has_include(<hip/hip_runtime.h>)
+#include <hip/hip_runtime.h>
+#endif
+
+extern "C" __global__ void square_i64(long long *out, const long long *in, unsigned n) {
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) {
+    const unsigned long long value = static_cast<unsigned long long>(in[i]);
+    out[i] = static_cast<long long>(value * value);
+  }
+}

@@ -1,0 +1,243 @@
+"""The agent itself: checks what a gateway hands over, runs it in the sandbox, signs and records what happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from ringfence import attestation, audit
+from ringfence.agent.admission import Admitted, Presented, admit
+from ringfence.agent.api.errors import AGENT_BUSY, GrantError
+from ringfence.agent.api.jobs import (
+    HOST_PROOF_CONTEXT,
+    JobLimits,
+    Receipt,
+    Usage,
+    host_proof_message,
+    sign_receipt,
+)
+from ringfence.agent.channels import Channels
+from ringfence.agent.errors import CANCELLED, DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT, SandboxError
+from ringfence.agent.sandbox import port
+from ringfence.agent.spent import SpentIds
+from ringfence.attestation import evidence
+from ringfence.crypto import Signer, digest, verify_mac
+from ringfence.crypto.handshake import Random
+from ringfence.errors import RingfenceError
+from ringfence.trust import TrustList
+
+_KILLED = (DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the agent answers about a job that it admitted; `failure` says how the guest ended otherwise."""
+
+    output: bytes
+    receipt: bytes
+    signature: bytes
+    failure: RingfenceError | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    output: bytes
+    usage: port.Usage
+    failure: SandboxError | None
+
+
+class HostAgent:
+    """One host's agent. Everything it needs is handed to it; it opens nothing itself."""
+
+    def __init__(
+        self,
+        *,
+        signer: Signer,
+        trust: Callable[[], TrustList],
+        attester: attestation.Attester,
+        sandbox: port.Sandbox,
+        log: audit.AuditLog,
+        spent: SpentIds,
+        ceiling: JobLimits,
+        jobs: int,
+        clock_ns: Callable[[], int],
+        random: Random,
+    ) -> None:
+        self.channels = Channels(signer, trust, random)
+        self._signer = signer
+        self._trust = trust
+        self._attester = attester
+        self._sandbox = sandbox
+        self._log = log
+        self._spent = spent
+        self._ceiling = ceiling
+        self._free = jobs
+        self._clock_ns = clock_ns
+        self._random = random
+
+    def now(self) -> int:
+        """Seconds since the Unix epoch."""
+        return self._clock_ns() // 1_000_000_000
+
+    async def collect_evidence(self, nonce: bytes) -> bytes:
+        """This host's encoded evidence for a verifier's nonce."""
+        return evidence.encode(await self._attester.collect(nonce, self._signer.public))
+
+    def prove_host(self, channel: str, nonce: bytes, tag: bytes) -> bytes:
+        """The signature that puts this host into a session, for a gateway that holds the channel."""
+        held = self.channels.find(channel, now=self.now())
+        verify_mac(held.proof_key, nonce, tag)
+        return self._signer.sign(host_proof_message(nonce, held.gateway), HOST_PROOF_CONTEXT)
+
+    async def submit(self, channel: str, presented: Presented) -> Finished:
+        """Runs one job. Raises what admission raises; a guest that fails is an answer with a receipt, not an error."""
+        job_id = self._random(16).hex()
+        try:
+            async with self._slot():
+                return await self._run_admitted(job_id, self._admit(channel, presented))
+        except RingfenceError as error:
+            await self._record(audit.Job(event="refused", job_id=job_id, code=error.code.name))
+            raise
+
+    def _admit(self, channel: str, presented: Presented) -> Admitted:
+        now = self.now()
+        held = self.channels.find(channel, now=now)
+        return admit(
+            presented,
+            key=held.grant_key,
+            gateway=held.gateway,
+            host=self._signer.key_id,
+            trust=self._trust(),
+            ceiling=self._ceiling,
+            spent=self._spent,
+            now=now,
+        )
+
+    async def _run_admitted(self, job_id: str, job: Admitted) -> Finished:
+        # Durable before the guest starts: a restart must know that this grant and this nonce are spent.
+        await self._record(_admission(job_id, job))
+        started_at, started_ns = self.now(), self._clock_ns()
+        try:
+            run = await self._run(job)
+        except asyncio.CancelledError:
+            # Nobody waits for the answer any more; the record is written, not awaited.
+            self._log.append(
+                audit.Job(event="killed", job_id=job_id, principal=job.grant.principal, code=CANCELLED.name)
+            )
+            raise
+        receipt, signature = sign_receipt(
+            self._signer, self._receipt(job_id, job, run, started_at=started_at, finished_at=self.now())
+        )
+        code = run.failure.code.name if run.failure else ""
+        await self._record(
+            audit.Job(
+                event="killed" if run.failure and run.failure.code in _KILLED else "finished",
+                job_id=job_id,
+                principal=job.grant.principal,
+                grant_id=job.grant.grant_id,
+                code=code,
+                result_digest=digest(run.output).hex(),
+                receipt_digest=digest(receipt).hex(),
+                duration_us=(self._clock_ns() - started_ns) // 1000,
+            )
+        )
+        return Finished(run.output, receipt, signature, run.failure)
+
+    async def _run(self, job: Admitted) -> _Run:
+        limits = job.statement.limits
+        try:
+            guest = port.GuestJob(
+                job.submission.module,
+                job.submission.input,
+                port.Limits(
+                    memory_bytes=limits.memory_bytes,
+                    gpu_memory_bytes=limits.gpu_memory_bytes,
+                    deadline_ms=limits.deadline_ms,
+                    output_bytes=limits.output_bytes,
+                    qubits=limits.qubits,
+                ),
+            )
+            outcome = await self._sandbox.run(guest)
+        except port.GuestError as error:
+            return _Run(b"", error.usage, error)
+        except SandboxError as error:
+            return _Run(b"", port.Usage(wall_ms=0.0, cpu_ms=0.0, peak_memory_bytes=0), error)
+        return _Run(outcome.output, outcome.usage, None)
+
+    def _receipt(self, job_id: str, job: Admitted, run: _Run, *, started_at: int, finished_at: int) -> Receipt:
+        usage = run.usage
+        return Receipt(
+            job_id=job_id,
+            host=self._signer.key_id,
+            principal=job.grant.principal,
+            session=job.grant.session,
+            grant_id=job.grant.grant_id,
+            statement_digest=digest(job.submission.statement),
+            module_digest=job.statement.module_digest,
+            input_digest=job.statement.input_digest,
+            result_digest=digest(run.output),
+            bundle_digest=job.grant.bundle_digest,
+            attestation_digest=job.grant.attestation_digest,
+            limits=job.statement.limits,
+            usage=Usage(
+                wall_ms=usage.wall_ms,
+                cpu_ms=usage.cpu_ms,
+                peak_memory_bytes=usage.peak_memory_bytes,
+                peak_gpu_bytes=usage.peak_gpu_bytes,
+                launches=usage.launches,
+                gates=usage.gates,
+                measurements=usage.measurements,
+                checkpoints=usage.checkpoints,
+            ),
+            code=run.failure.code.name if run.failure else "",
+            started_at=started_at,
+            finished_at=finished_at,
+        )
+
+    async def _record(self, record: audit.Record) -> None:
+        await self._log.durable(self._log.append(record))
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        # Checked before admission, so that a busy host does not spend the grant.
+        if self._free <= 0:
+            raise GrantError(AGENT_BUSY, "As many jobs as this host allows are running.", hint="Try again later.")
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+def recover_spent(log: audit.AuditLog, *, now: int) -> SpentIds:
+    """What the audit log says is spent and has not expired."""
+    spent = SpentIds()
+    for entry in log.records():
+        record = entry.record
+        if isinstance(record, audit.Job) and record.event == "admitted" and record.spent_until >= now:
+            spent.spend(record.grant_id, expires_at=record.spent_until, now=now)
+            spent.spend(record.nonce, expires_at=record.spent_until, now=now)
+    return spent
+
+
+def _admission(job_id: str, job: Admitted) -> audit.Job:
+    limits = job.statement.limits
+    return audit.Job(
+        event="admitted",
+        job_id=job_id,
+        principal=job.grant.principal,
+        grant_id=job.grant.grant_id,
+        spent_until=job.spent_until,
+        nonce=job.nonce_id,
+        module_digest=job.statement.module_digest.hex(),
+        input_digest=job.statement.input_digest.hex(),
+        limits=audit.JobLimits(
+            memory_bytes=limits.memory_bytes,
+            gpu_memory_bytes=limits.gpu_memory_bytes,
+            deadline_ms=limits.deadline_ms,
+            output_bytes=limits.output_bytes,
+            qubits=limits.qubits,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Quantum devices: the port, the gate table, and the statevector adapter."""

@@ -1,0 +1,196 @@
+"""HTTP message signatures: the strict profile of RFC 9421 that every request inside a session uses. Pure.
+
+One signature, labelled `ringfence`, by hmac-sha256 (section 3.3.3) under a key of the session, over exactly
+
+    "@method" "@authority" "@path" "@query" "content-digest"
+
+with `created`, `expires`, `nonce`, `keyid` (the session) and `alg`. The body enters through `Content-Digest` with
+sha-256 (RFC 9530). Anything else, a second signature, another component, another order or spelling, is refused: a
+verifier that accepts one form only cannot disagree with its peer about what was signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ringfence.crypto import CryptoError, digest, mac, verify_mac
+from ringfence.errors import Code, Kind, RingfenceError
+
+
+class IntegrityError(RingfenceError):
+    """A request is not exactly what its sender signed, now."""
+
+
+SIGNATURE_MISSING = Code("integrity.signature_missing", Kind.UNAUTHENTICATED)
+SIGNATURE_MALFORMED = Code("integrity.signature_malformed", Kind.INVALID)
+SIGNATURE_INVALID = Code("integrity.signature_invalid", Kind.UNAUTHENTICATED)
+SIGNATURE_EXPIRED = Code("integrity.signature_expired", Kind.UNAUTHENTICATED)
+DIGEST_MISMATCH = Code("integrity.digest_mismatch", Kind.UNAUTHENTICATED)
+
+LABEL: Final = "ringfence"
+COVERED: Final = ("@method", "@authority", "@path", "@query", "content-digest")
+MAX_LIFETIME_S: Final = 300
+SKEW_S: Final = 30
+
+_COVERED_TEXT = "(" + " ".join(f'"{name}"' for name in COVERED) + ")"
+_INPUT = re.compile(
+    re.escape(LABEL + "=")
+    + "(?P<params>"
+    + re.escape(_COVERED_TEXT)
+    + r";created=(?P<created>[0-9]{1,12});expires=(?P<expires>[0-9]{1,12})"
+    + r';nonce="(?P<nonce>[A-Za-z0-9_-]{16,64})";keyid="(?P<keyid>[A-Za-z0-9_-]{1,64})";alg="hmac-sha256")'
+)
+_SIGNATURE = re.compile(re.escape(LABEL + "=") + r":(?P<value>[A-Za-z0-9+/]{43}=):")
+_DIGEST = re.compile(r"sha-256=:(?P<value>[A-Za-z0-9+/]{43}=):")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request addresses, exactly as received: `query` begins with `?` (`?` alone when there is none)."""
+
+    method: str
+    authority: str
+    path: str
+    query: str = "?"
+
+    def value(self, component: str) -> str:
+        """The value of a derived component, RFC 9421 section 2.2."""
+        match component:
+            case "@method":
+                return self.method
+            case "@authority":
+                return self.authority.lower()
+            case "@path":
+                return self.path
+            case "@query":
+                return self.query
+            case _:
+                raise KeyError(component)
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A signature that has been parsed and not verified; `session` may be used to look its key up, no more."""
+
+    session: str
+    nonce: str
+    created_at: int
+    expires_at: int
+    parameters: str
+    content_digest: str
+    signature: bytes
+
+
+def signature_base(covered: Sequence[tuple[str, str]], parameters: str) -> bytes:
+    """The signature base, RFC 9421 section 2.5: one line a component, then the signature parameters."""
+    lines = [f'"{name}": {value}' for name, value in covered]
+    lines.append(f'"@signature-params": {parameters}')
+    return "\n".join(lines).encode()
+
+
+def content_digest(body: bytes) -> str:
+    """The `Content-Digest` field of `body`."""
+    return f"sha-256=:{base64.b64encode(digest(body)).decode('ascii')}:"
+
+
+def sign(
+    key: bytes, target: Target, body: bytes, *, session: str, nonce: str, now: int, lifetime_s: int
+) -> dict[str, str]:
+    """The three header fields that sign a request."""
+    parameters = (
+        f'{_COVERED_TEXT};created={now};expires={now + lifetime_s};nonce="{nonce}";keyid="{session}";alg="hmac-sha256"'
+    )
+    field = content_digest(body)
+    signature = base64.b64encode(mac(key, _base(target, field, parameters))).decode("ascii")
+    return {
+        "content-digest": field,
+        "signature-input": f"{LABEL}={parameters}",
+        "signature": f"{LABEL}=:{signature}:",
+    }
+
+
+def parse(headers: Iterable[tuple[str, str]]) -> Presented:
+    """The signature among `headers` (lower-case names); every field must appear exactly once, in the profile's form."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if name in ("content-digest", "signature-input", "signature"):
+            if name in found:
+                raise IntegrityError(SIGNATURE_MALFORMED, "The field appears more than once.", field=name)
+            found[name] = value
+    for name in ("signature-input", "signature", "content-digest"):
+        if name not in found:
+            raise IntegrityError(
+                SIGNATURE_MISSING,
+                "The request carries no such field.",
+                field=name,
+                hint="Sign the request with the session's key as RFC 9421 says; the client library does.",
+            )
+    inputs = _match(_INPUT, found, "signature-input")
+    value = _match(_SIGNATURE, found, "signature")["value"]
+    _match(_DIGEST, found, "content-digest")
+    try:
+        signature = base64.b64decode(value, validate=True)
+    except binascii.Error:
+        raise IntegrityError(SIGNATURE_MALFORMED, "The signature is not base64.", field="signature") from None
+    return Presented(
+        session=inputs["keyid"],
+        nonce=inputs["nonce"],
+        created_at=int(inputs["created"]),
+        expires_at=int(inputs["expires"]),
+        parameters=inputs["params"],
+        content_digest=found["content-digest"],
+        signature=signature,
+    )
+
+
+def verify(presented: Presented, key: bytes, target: Target, *, now: int) -> None:
+    """Raises `IntegrityError` unless the signature holds for `target`, now. The body is checked by `verify_body`."""
+    try:
+        verify_mac(key, _base(target, presented.content_digest, presented.parameters), presented.signature)
+    except CryptoError:
+        raise IntegrityError(
+            SIGNATURE_INVALID,
+            "The signature does not hold: the method, authority, path, query or digest was changed, or another key "
+            "signed.",
+            field="signature",
+        ) from None
+    lifetime = presented.expires_at - presented.created_at
+    if not 0 < lifetime <= MAX_LIFETIME_S:
+        raise IntegrityError(SIGNATURE_EXPIRED, f"The signature lives {lifetime} s, not 1 to {MAX_LIFETIME_S} s.")
+    if not presented.created_at - SKEW_S <= now < presented.expires_at + SKEW_S:
+        raise IntegrityError(
+            SIGNATURE_EXPIRED, "The signature is not valid at this time.", hint="Set the clock and sign again."
+        )
+
+
+def verify_body(presented: Presented, body: bytes) -> None:
+    """Raises `IntegrityError` unless `body` is the one whose digest was signed."""
+    if content_digest(body) != presented.content_digest:
+        raise IntegrityError(
+            DIGEST_MISMATCH,
+            "The body is not the one that was signed; it was changed or cut short on the way.",
+            field="content-digest",
+            hint="Send the request again.",
+        )
+
+
+def _base(target: Target, field: str, parameters: str) -> bytes:
+    covered = [(name, target.value(name)) for name in COVERED[:-1]]
+    return signature_base([*covered, ("content-digest", field)], parameters)
+
+
+def _match(pattern: re.Pattern[str], found: dict[str, str], name: str) -> re.Match[str]:
+    matched = pattern.fullmatch(found[name])
+    if matched is None:
+        raise IntegrityError(
+            SIGNATURE_MALFORMED,
+            "The field does not have the form that this profile of RFC 9421 asks for.",
+            field=name,
+            hint="See docs/architecture.md for the profile.",
+        )
+    return matched

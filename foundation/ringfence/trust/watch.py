@@ -1,0 +1,37 @@
+"""The trust list of a running process: read again when its file changes, so that a removed key stops counting."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ringfence.trust.errors import MISSING_FILE, TrustError
+from ringfence.trust.pins import TrustList
+from ringfence.trust.store import load
+
+
+class TrustFile:
+    """Calling it gives the list as the file has it now. A file that is gone or unreadable trusts nobody: it raises."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._trust = TrustList()
+        self()
+
+    def __call__(self) -> TrustList:
+        try:
+            status = os.stat(self._path)
+        except OSError as error:
+            self._seen = None
+            raise TrustError(
+                MISSING_FILE,
+                f"{self._path} cannot be read ({error.strerror}), so no key is trusted.",
+                field=str(self._path),
+                hint="Put the file back; `ringfence trust add` makes one.",
+            ) from error
+        seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if seen != self._seen:
+            self._trust = load(self._path)
+            self._seen = seen
+        return self._trust

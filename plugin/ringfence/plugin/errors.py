@@ -1,0 +1,31 @@
+"""Error codes of the gateway's stages."""
+
+from __future__ import annotations
+
+from ringfence.errors import Code, Kind, RingfenceError
+
+
+class GateError(RingfenceError):
+    """A stage denied."""
+
+
+PRINCIPAL_UNKNOWN = Code("identity.unknown_key", Kind.UNAUTHENTICATED)
+HELLO_REPLAYED = Code("identity.replayed", Kind.CONFLICT)
+SESSION_UNKNOWN = Code("session.unknown", Kind.UNAUTHENTICATED)
+SESSION_EXPIRED = Code("session.expired", Kind.UNAUTHENTICATED)
+SESSION_CAPACITY = Code("session.capacity", Kind.EXHAUSTED)
+REQUEST_REPLAYED = Code("integrity.replayed", Kind.CONFLICT)
+REPLAY_CAPACITY = Code("integrity.replay_capacity", Kind.EXHAUSTED)
+JOB_FOREIGN = Code("integrity.foreign_job", Kind.DENIED)
+DEVICE_UNATTESTED = Code("device.not_attested", Kind.UNAVAILABLE)
+DEVICE_CHANGED = Code("device.trust_changed", Kind.UNAUTHENTICATED)
+RISK_TOO_HIGH = Code("risk.too_high", Kind.DENIED)
+POLICY_DENIED = Code("policy.denied", Kind.DENIED)
+POLICY_FAILED = Code("policy.evaluation_failed", Kind.DENIED)
+NOT_FOUND = Code("gateway.not_found", Kind.NOT_FOUND)
+METHOD_UNKNOWN = Code("gateway.method_not_allowed", Kind.NOT_FOUND)
+BODY_TOO_LARGE = Code("gateway.body_too_large", Kind.TOO_LARGE)
+BODY_CUT_SHORT = Code("gateway.body_cut_short", Kind.INVALID)
+HEADERS_MALFORMED = Code("gateway.headers_malformed", Kind.INVALID)
+GATEWAY_BUSY = Code("gateway.busy", Kind.EXHAUSTED)
+LISTEN_FAILED = Code("gateway.listen_failed", Kind.UNAVAILABLE)

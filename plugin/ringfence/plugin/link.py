@@ -1,0 +1,166 @@
+"""The gateway's link to its host: keeps a channel to the agent and a fresh attestation result.
+
+The verifier runs here, apart from the decision: it asks the agent for evidence, appraises it, and issues the result
+that sessions carry. Quotes are never made on the request path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ringfence import attestation, audit
+from ringfence.agent.api.errors import CHANNEL_UNKNOWN
+from ringfence.agent.api.grants import CHANNEL_PURPOSE, GRANT_KEY, PROOF_KEY
+from ringfence.agent.api.jobs import HOST_PROOF_CONTEXT, host_proof_message
+from ringfence.agent.api.remote import RemoteAgent
+from ringfence.attestation import evidence, result
+from ringfence.crypto import COMPOSITE, Signer, mac
+from ringfence.crypto.handshake import Established, Initiator, Random
+from ringfence.errors import RingfenceError
+from ringfence.plugin.host import Attested, Host, Unreachable
+from ringfence.trust import Role, TrustList
+
+RETRY_S: Final = 1.0
+_NONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """The verifier of this gateway: its key, what it expects, and how long its results live."""
+
+    signer: Signer
+    references: attestation.ReferenceValues
+    lifetime_s: int
+
+
+class HostLink:
+    """Talks to one agent. `host` is the state that decisions use; `keep_fresh` renews it until cancelled."""
+
+    def __init__(
+        self,
+        remote: RemoteAgent,
+        *,
+        agent: str,
+        signer: Signer,
+        trust: Callable[[], TrustList],
+        verifier: Verifier,
+        log: audit.AuditLog,
+        clock_ns: Callable[[], int],
+        random: Random,
+    ) -> None:
+        self.remote = remote
+        self._agent = agent
+        self._signer = signer
+        self._trust = trust
+        self._verifier = verifier
+        self._log = log
+        self._clock_ns = clock_ns
+        self._random = random
+        self._proof_key = b""
+        self._renewing = asyncio.Lock()
+        self._host: Host | None = None
+
+    def _now(self) -> int:
+        return self._clock_ns() // 1_000_000_000
+
+    async def host(self) -> Host:
+        """The host's state; attests it first where there is no valid result."""
+        held = self._host
+        if isinstance(held, Attested) and self._now() < held.result.expires_at:
+            return held
+        return await self.renew(held)
+
+    async def renew(self, stale: Host | None) -> Host:
+        """Opens a channel and attests the host anew, unless somebody else has replaced `stale` meanwhile."""
+        async with self._renewing:
+            if self._host is not None and self._host is not stale:
+                return self._host
+            try:
+                renewed: Host = await self._attest()
+            except RingfenceError as error:
+                renewed = Unreachable(self._agent, error)
+            if not _same_fault(self._host, renewed):
+                await self._record(renewed)
+            self._host = renewed
+            return renewed
+
+    async def keep_fresh(self) -> None:
+        """Renews the state at half the result's life, and every second while the agent is away."""
+        while True:
+            held = await self.host()
+            if isinstance(held, Attested):
+                await asyncio.sleep(max(1, (held.result.expires_at - self._now()) / 2))
+            else:
+                await asyncio.sleep(RETRY_S)
+            await self.renew(held)
+
+    async def prove_host(self, host: Attested, nonce: bytes) -> bytes:
+        """The agent's proof that it takes part in the session with this nonce, checked before it is passed on."""
+        try:
+            proof = await self.remote.prove_host(host.channel, nonce, mac(self._proof_key, nonce))
+        except RingfenceError as error:
+            if error.code.name != CHANNEL_UNKNOWN.name:
+                raise
+            renewed = await self.renew(host)
+            if not isinstance(renewed, Attested):
+                raise renewed.fault from error
+            proof = await self.remote.prove_host(renewed.channel, nonce, mac(self._proof_key, nonce))
+        message = host_proof_message(nonce, self._signer.key_id)
+        COMPOSITE.verify(host.result.agent_key, message, proof, HOST_PROOF_CONTEXT)
+        return proof
+
+    async def _attest(self) -> Attested:
+        public = self._trust().find(Role.AGENT, self._agent, self._now()).public
+        channel = await self._open_channel(public)
+        nonce = self._random(_NONCE)
+        collected = evidence.decode(await self.remote.collect_evidence(nonce))
+        now = self._now()
+        appraisal = attestation.appraise(
+            collected, nonce=nonce, agent_key=public, references=self._verifier.references, now=now
+        )
+        concluded = attestation.conclude(
+            appraisal, issuer=self._verifier.signer.key_id, lifetime_s=self._verifier.lifetime_s
+        )
+        token = result.issue(concluded, self._verifier.signer)
+        self._proof_key = channel.key(PROOF_KEY)
+        return Attested(self._agent, concluded, token, result.digest(token), channel.name, channel.key(GRANT_KEY))
+
+    async def _open_channel(self, public: bytes) -> Established:
+        initiator = Initiator.start(self._signer, public, CHANNEL_PURPOSE, now=self._now(), random=self._random)
+        return initiator.finish(await self.remote.open_channel(initiator.message))
+
+    async def _record(self, host: Host) -> None:
+        verifier = self._verifier.signer.key_id
+        if isinstance(host, Attested):
+            record = audit.Attestation(
+                event="issued",
+                host_key_id=host.agent,
+                status=host.result.status.value,
+                verifier_key_id=verifier,
+                result_digest=host.digest,
+                expires_at=host.result.expires_at,
+            )
+        else:
+            record = audit.Attestation(
+                event="refused",
+                host_key_id=host.agent,
+                status="none",
+                code=host.fault.code.name,
+                verifier_key_id=verifier,
+            )
+        # Decisions have their own record; without this one the log is full or broken, and they will say so.
+        with contextlib.suppress(audit.AuditError):
+            await self._log.durable(self._log.append(record))
+
+
+def _same_fault(before: Host | None, after: Host) -> bool:
+    # An agent that stays away is one event, not one a second.
+    return (
+        isinstance(before, Unreachable)
+        and isinstance(after, Unreachable)
+        and before.fault.code.name == after.fault.code.name
+    )

@@ -1,0 +1,173 @@
+"""The pipeline of a request in a session: session, integrity, device trust, risk, policy, grant. No I/O.
+
+The caller of this pipeline makes the decision's record durable before it lets the grant go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+from ringfence import httpsig
+from ringfence.agent.api.grants import GRANT_LIFETIME_S, Grant, seal_grant
+from ringfence.agent.api.jobs import JobStatement, parse_submission
+from ringfence.crypto import digest
+from ringfence.crypto.handshake import Random
+from ringfence.errors import RingfenceError
+from ringfence.plugin.docket import Decided, Docket
+from ringfence.plugin.errors import JOB_FOREIGN, REQUEST_REPLAYED, GateError
+from ringfence.plugin.host import Attested, Host
+from ringfence.plugin.replay import ReplayCache
+from ringfence.plugin.risk import RiskLedger, tolerable
+from ringfence.plugin.sessions import Session, SessionStore
+from ringfence.plugin.stages import (
+    SESSION_FACTOR,
+    Ceiling,
+    PolicyDeniedError,
+    apply_policy,
+    common_context,
+    same_device,
+    trust_device,
+)
+from ringfence.policies import Action, Decider, JobContext, Query
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it was received: nothing here is authenticated."""
+
+    target: httpsig.Target
+    headers: Sequence[tuple[str, str]]
+    body: bytes = field(repr=False)
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A request that may be forwarded, with its grant and the grant's tag."""
+
+    grant: Grant
+    channel: str
+    encoded: bytes
+    tag: bytes = field(repr=False)
+
+
+class RequestPipeline:
+    """Decides whether a job may be forwarded to the host."""
+
+    def __init__(
+        self,
+        *,
+        gateway: str,
+        sessions: SessionStore,
+        decider: Decider,
+        replay: ReplayCache,
+        risk: RiskLedger,
+        ceiling: Ceiling,
+        clock_ns: Callable[[], int],
+        random: Random,
+    ) -> None:
+        self._gateway = gateway
+        self._sessions = sessions
+        self._decider = decider
+        self._replay = replay
+        self._risk = risk
+        self._ceiling = ceiling
+        self._clock_ns = clock_ns
+        self._random = random
+
+    def decide(self, request: Request, host: Host, *, now: int) -> Decided[Granted]:
+        """The decision on one request."""
+        docket = Docket(self._random(16).hex(), "request", self._clock_ns)
+        docket.action = Action.SUBMIT_JOB.value
+        docket.resource = host.agent
+        docket.bundle_digest = self._decider.bundle_digest
+        decided = docket.decide(lambda: self._stages(docket, request, host, now))
+        if isinstance(decided.ruling, RingfenceError):
+            self._risk.refused(docket.principal or request.source, now=now)
+        return decided
+
+    def _stages(self, docket: Docket, request: Request, host: Host, now: int) -> Granted:
+        presented = docket.run("parse", lambda: httpsig.parse(request.headers))
+        session = docket.run("session", lambda: self._sessions.find(presented.session, now=now))
+        docket.run("integrity", lambda: self._authenticate(docket, request, presented, session, now))
+        attested = docket.run("device_trust", lambda: self._trust_device(session, host, now))
+        # The session is bound to the result it was opened with; the host's latest one must still agree with it.
+        docket.attestation_digest = session.attestation_digest
+        score = docket.run(
+            "risk",
+            lambda: tolerable(self._risk.assess(session.principal, request.source, now=now), self._ceiling.risk),
+        )
+        statement = docket.run("policy", lambda: self._permit(docket, request, session, attested, score.score, now))
+        return docket.run("grant", lambda: self._grant(docket, session, attested, statement, now))
+
+    def _authenticate(
+        self, docket: Docket, request: Request, presented: httpsig.Presented, session: Session, now: int
+    ) -> None:
+        httpsig.verify(presented, session.key, request.target, now=now)
+        httpsig.verify_body(presented, request.body)
+        self._replay.spend(f"{session.name}:{presented.nonce}", now=now, code=REQUEST_REPLAYED)
+        docket.session = session.name
+        docket.principal = session.principal
+        docket.body_digest = digest(request.body).hex()
+
+    def _trust_device(self, session: Session, host: Host, now: int) -> Attested:
+        attested = trust_device(host, now=now)
+        return same_device(attested, agent=session.host, status=session.status)
+
+    def _permit(
+        self, docket: Docket, request: Request, session: Session, attested: Attested, risk: int, now: int
+    ) -> JobStatement:
+        _, statement = parse_submission(request.body)
+        if statement.principal != session.principal or statement.host != attested.agent:
+            raise GateError(
+                JOB_FOREIGN,
+                "The job inside the request names another principal or host than the session.",
+                field="statement",
+                hint="Sign the job with the session's key pair, for the session's host.",
+            )
+        common = common_context(
+            attested.result, factors=frozenset({SESSION_FACTOR}), risk=risk, now=now, source=request.source
+        )
+        context = JobContext(
+            **asdict(common),
+            body_verified=True,
+            body_bytes=len(request.body),
+            memory_bytes=statement.limits.memory_bytes,
+            gpu_memory_bytes=statement.limits.gpu_memory_bytes,
+            deadline_ms=statement.limits.deadline_ms,
+            output_bytes=statement.limits.output_bytes,
+            qubits=statement.limits.qubits,
+            quantum=statement.limits.qubits > 0,
+            module_digest=statement.module_digest.hex(),
+        )
+        query = Query(session.principal, session.groups, Action.SUBMIT_JOB, attested.agent, context)
+        try:
+            docket.policies = apply_policy(self._decider, query)
+        except PolicyDeniedError as refusal:
+            docket.policies = refusal.policies
+            raise
+        return statement
+
+    def _grant(
+        self, docket: Docket, session: Session, attested: Attested, statement: JobStatement, now: int
+    ) -> Granted:
+        grant = Grant(
+            grant_id=self._random(16).hex(),
+            audience=attested.agent,
+            gateway=self._gateway,
+            session=session.name,
+            principal=session.principal,
+            body_digest=bytes.fromhex(docket.body_digest),
+            limits=statement.limits,
+            bundle_digest=docket.bundle_digest,
+            attestation_digest=session.attestation_digest,
+            issued_at=now,
+            expires_at=min(now + GRANT_LIFETIME_S, session.expires_at),
+        )
+        docket.grant_id = grant.grant_id
+        encoded, tag = seal_grant(attested.grant_key, grant)
+        return Granted(grant, attested.channel, encoded, tag)
+
+
+REPLAY_LIFETIME_S = httpsig.MAX_LIFETIME_S + 2 * httpsig.SKEW_S

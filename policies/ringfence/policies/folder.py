@@ -1,0 +1,96 @@
+"""Reads a bundle from a folder or from the bundles that Ringfence ships, and hands it to the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files as package_files
+from importlib.resources.abc import Traversable
+from itertools import islice
+
+from ringfence.policies.assembly import MANIFEST, MAX_FILE_BYTES, MAX_FILES, SCHEMA, assemble
+from ringfence.policies.bundle import Bundle
+from ringfence.policies.errors import BAD_LAYOUT, BAD_MANIFEST, UNKNOWN_BUNDLE, UNREADABLE, PolicyError
+
+_SUFFIXES = {"policies": ".cedar", "tests": ".toml"}
+
+
+def load_bundle(folder: Traversable) -> Bundle:
+    """Load and check the bundle in a folder (a `pathlib.Path` or a package resource).
+
+    A manifest may extend one shipped bundle by name. Call it on a thread with at least 2 MiB of stack (Linux gives 8):
+    Cedar's parser takes almost 1 MiB for a policy at our limit of nesting.
+
+    Raises `PolicyError` with file, line and remedy.
+    """
+    return _load(folder, open_bundled)
+
+
+def bundled() -> tuple[str, ...]:
+    """The names of the bundles that Ringfence ships, sorted."""
+    return tuple(sorted(entry.name for entry in _shipped().iterdir() if entry.is_dir()))
+
+
+def open_bundled(name: str) -> Bundle:
+    """Load a shipped bundle by name; raises `PolicyError` (policy.unknown_bundle) for any other name."""
+    if name not in bundled():
+        raise PolicyError(
+            UNKNOWN_BUNDLE,
+            f"Ringfence ships no policy bundle named {name!r}.",
+            field="bundle",
+            hint=f"Choose one of: {', '.join(bundled())}.",
+        )
+    return _load(_shipped() / name, _no_base)
+
+
+def _shipped() -> Traversable:
+    return package_files("ringfence.policies") / "bundles"
+
+
+def _no_base(name: str) -> Bundle:
+    raise PolicyError(
+        BAD_MANIFEST, f"A shipped bundle extends {name!r}.", field=MANIFEST, hint="Write its policies out instead."
+    )
+
+
+def _load(folder: Traversable, base_named: Callable[[str], Bundle]) -> Bundle:
+    try:
+        files = _read(folder)
+    except OSError as error:
+        raise PolicyError(
+            UNREADABLE,
+            f"The bundle cannot be read: {error.strerror}.",
+            field=str(folder),
+            hint="Give the folder that holds the bundle's manifest.toml.",
+        ) from error
+    return assemble(files, base_named)
+
+
+def _read(folder: Traversable) -> dict[str, bytes]:
+    """Read no more than shows that a limit is passed; `assemble` says which."""
+    files: dict[str, bytes] = {}
+    for entry in folder.iterdir():
+        if entry.is_file() and entry.name in (MANIFEST, SCHEMA):
+            files[entry.name] = _bytes(entry)
+        elif entry.is_dir() and entry.name in _SUFFIXES:
+            for child in islice(entry.iterdir(), MAX_FILES + 1):
+                path = f"{entry.name}/{child.name}"
+                if not child.is_file() or not child.name.endswith(_SUFFIXES[entry.name]):
+                    raise _unexpected(path)
+                files[path] = _bytes(child)
+        else:
+            raise _unexpected(entry.name)
+    return files
+
+
+def _bytes(file: Traversable) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(MAX_FILE_BYTES + 1)
+
+
+def _unexpected(path: str) -> PolicyError:
+    return PolicyError(
+        BAD_LAYOUT,
+        f"The bundle holds {path!r}, which has no meaning there.",
+        field=path,
+        hint="A bundle is manifest.toml, schema.cedarschema, policies/*.cedar and tests/*.toml, and nothing else.",
+    )
