@@ -95,7 +95,7 @@ def signature_base(covered: Sequence[tuple[str, str]], parameters: str) -> bytes
 
 def content_digest(body: bytes) -> str:
     """The `Content-Digest` field of `body`."""
-    return f"sha-256=:{base64.b64encode(digest(body)).decode('ascii')}:"
+    return _digest_field(digest(body))
 
 
 def sign(
@@ -168,15 +168,21 @@ def verify(presented: Presented, key: bytes, target: Target, *, now: int) -> Non
         )
 
 
-def verify_body(presented: Presented, body: bytes) -> None:
-    """Raises `IntegrityError` unless `body` is the one whose digest was signed."""
-    if content_digest(body) != presented.content_digest:
+def verify_body(presented: Presented, body: bytes) -> bytes:
+    """The SHA-256 of `body`; raises `IntegrityError` unless it is the one that was signed."""
+    actual = digest(body)
+    if _digest_field(actual) != presented.content_digest:
         raise IntegrityError(
             DIGEST_MISMATCH,
             "The body is not the one that was signed; it was changed or cut short on the way.",
             field="content-digest",
             hint="Send the request again.",
         )
+    return actual
+
+
+def _digest_field(actual: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(actual).decode('ascii')}:"
 
 
 def _base(target: Target, field: str, parameters: str) -> bytes:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from ringfence import httpsig
 from ringfence.agent.api.grants import GRANT_LIFETIME_S, Grant, seal_grant
 from ringfence.agent.api.jobs import JobStatement, parse_submission
-from ringfence.crypto import digest
 from ringfence.crypto.handshake import Random
 from ringfence.errors import RingfenceError
 from ringfence.plugin.docket import Decided, Docket
@@ -105,11 +104,11 @@ class RequestPipeline:
         self, docket: Docket, request: Request, presented: httpsig.Presented, session: Session, now: int
     ) -> None:
         httpsig.verify(presented, session.key, request.target, now=now)
-        httpsig.verify_body(presented, request.body)
+        body_digest = httpsig.verify_body(presented, request.body)
         self._replay.spend(f"{session.name}:{presented.nonce}", now=now, code=REQUEST_REPLAYED)
         docket.session = session.name
         docket.principal = session.principal
-        docket.body_digest = digest(request.body).hex()
+        docket.body_digest = body_digest.hex()
 
     def _trust_device(self, session: Session, host: Host, now: int) -> Attested:
         attested = trust_device(host, now=now)

@@ -181,7 +181,7 @@ async def test_a_guest_that_never_ends_is_killed_at_its_deadline(failure: Fail, 
     error = await failure(guest("(loop $l (br $l))"), within=replace(limits, deadline_ms=700))
     assert (error.code, error.field) == (errors.DEADLINE, "deadline_ms")
     assert isinstance(error, GuestError)
-    assert 700 <= error.usage.wall_ms < 5000
+    assert 700 <= error.usage.wall_ms < 1900  # the backstop on processor time would be later
 
 
 @pytest.mark.parametrize(
