@@ -5,7 +5,7 @@ ONLY ?=
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check generate bare-debian clean
+.PHONY: help demo setup test check fuzz generate bare-debian clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,6 +28,9 @@ check: setup ## the gate without the tests: style, types, layers, dependencies, 
 	$(RUN) -m deptry foundation attestation policies agent plugin
 	$(RUN) -m vulture
 	$(RUN) -m pytest -q tests/project/test_project_layout.py
+
+fuzz: setup ## fuzz every decoder of untrusted bytes for ten minutes (ARGS="--seconds 3600 httpsig")
+	$(RUN) tools/fuzz.py $(ARGS)
 
 generate: setup ## write the generated code and the kernel catalogue anew
 	$(RUN) tools/generate_proto.py

@@ -192,7 +192,7 @@ def set_up(root: Path, mode: str) -> None:
     if any(environment.is_current(made, environment.fingerprint(made)) for made in {mode, "test"}):
         return
     if not environment.is_sound():
-        say("making .venv from about 200 MB of locked wheels: ten seconds to a few minutes, by the network, once")
+        say("making .venv from 200 to 350 MB of locked wheels: ten seconds to a few minutes, by the network, once")
         environment.create()
     environment.unfinished.touch()
     began = time.monotonic()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from ringfence.audit import AuditLog, Operator, OsFiles
+from ringfence.audit import AuditError, AuditLog, Checkpoint, Keys, Operator, OsFiles, Report, Settings, verify_log
+from ringfence.audit.checkpoint import Signed, decode_checkpoints
+from ringfence.audit.folder import read_layout, read_notes
+from ringfence.crypto import COMPOSITE, key_id, signature
 from ringfence.errors import Code, Kind, RingfenceError
 
 
@@ -39,6 +45,34 @@ def verify_ed25519(public: bytes, message: bytes, signature: bytes) -> None:
         raise RingfenceError(Code("test.signature", Kind.DENIED), "no") from error
 
 
+@dataclass(frozen=True)
+class CompositeSigner:
+    """Signs as Ringfence's processes do."""
+
+    public: bytes
+    private: bytes
+
+    @property
+    def key_id(self) -> str:
+        return key_id(self.public)
+
+    def sign(self, message: bytes) -> bytes:
+        return COMPOSITE.sign(self.private, message)
+
+
+@dataclass(frozen=True)
+class SlhDsaSigner(CompositeSigner):
+    """The second key."""
+
+    def sign(self, message: bytes) -> bytes:
+        return signature("SLH-DSA-SHA2-128f").sign(self.private, message)
+
+
+@pytest.fixture(scope="session")
+def composite() -> CompositeSigner:
+    return CompositeSigner(*COMPOSITE.generate())
+
+
 class FaultyFiles(OsFiles):
     """Real files whose operations fail, or wait, when told; syncs are counted and not passed on, for speed."""
 
@@ -49,16 +83,30 @@ class FaultyFiles(OsFiles):
         self.gate = threading.Event()
         self.gate.set()
         self.syncing = threading.Event()
-        self.descriptors: dict[str, int] = {}
-        self.spared: str = ""
+        self.kinds: dict[int, str] = {}
+        self.spared: str = "nothing"
 
     def open(self, path: Path) -> int:
-        descriptor = super().open(path)
-        self.descriptors[path.name] = descriptor
+        if "open" in self.failing and path.name.startswith("records"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        # As the real one, without making the name durable, for speed.
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self.kinds[descriptor] = path.name.partition("-")[0]
         return descriptor
 
+    def create(self, path: Path, content: bytes) -> None:
+        if "create" in self.failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_bytes(content)
+        path.chmod(0o600)
+
+    def remove(self, path: Path) -> None:
+        if "remove" in self.failing:
+            raise OSError(errno.EIO, "Input/output error")
+        path.unlink(missing_ok=True)
+
     def append(self, descriptor: int, data: bytes) -> None:
-        if descriptor == self.descriptors.get(self.spared):
+        if self.kinds.get(descriptor) == self.spared:
             super().append(descriptor, data)
             return
         if self.room is not None and len(data) > self.room:
@@ -67,6 +115,10 @@ class FaultyFiles(OsFiles):
         super().append(descriptor, data)
 
     def fdatasync(self, descriptor: int) -> None:
+        if self.kinds.get(descriptor) == "checkpoints":
+            if "fdatasync of checkpoints" in self.failing:
+                raise OSError(errno.EIO, "Input/output error")
+            return
         self.syncing.set()
         assert self.gate.wait(10)
         if "fdatasync" in self.failing:
@@ -89,7 +141,12 @@ def files() -> FaultyFiles:
     return FaultyFiles()
 
 
-Opener = Callable[[Path], AuditLog]
+class Opener(Protocol):
+    def __call__(self, folder: Path, settings: Settings | None = None) -> AuditLog: ...
+
+
+QUICK = Settings(checkpoint_every_s=0.0)
+"""Signs as often as it can, so that tests wait for no cadence."""
 
 
 @pytest.fixture
@@ -98,8 +155,15 @@ def open_log(signer: Ed25519Signer, files: FaultyFiles) -> Iterator[Opener]:
     opened: list[AuditLog] = []
     clock = itertools.count(1000)
 
-    def opener(folder: Path) -> AuditLog:
-        log = AuditLog.open(folder, signer, clock_ns=lambda: next(clock), verify=verify_ed25519, files=files)
+    def opener(folder: Path, settings: Settings | None = None) -> AuditLog:
+        log = AuditLog.open(
+            folder,
+            signer,
+            clock_ns=lambda: next(clock),
+            verify=verify_ed25519,
+            files=files,
+            settings=settings or QUICK,
+        )
         opened.append(log)
         return log
 
@@ -108,9 +172,36 @@ def open_log(signer: Ed25519Signer, files: FaultyFiles) -> Iterator[Opener]:
     files.failing.clear()
     files.room = None
     for log in opened:
-        log.close()
+        with contextlib.suppress(AuditError):
+            log.close()
 
 
 def started(number: int) -> Operator:
     """A small record that carries a number."""
     return Operator(event="started", component="agent", version=str(number))
+
+
+def write_until_denied(log: AuditLog) -> None:
+    """Goes on until the log raises."""
+    while True:
+        log.wait(log.append(started(0)))
+
+
+def records_file(folder: Path, first: int = 1) -> Path:
+    return folder / f"records-{first:020d}.jsonl"
+
+
+def checkpoints_file(folder: Path, first: int = 1) -> Path:
+    return folder / f"checkpoints-{first:020d}.note"
+
+
+def points_of(folder: Path) -> list[Checkpoint]:
+    """The checkpoints over the records of the first segment."""
+    path = checkpoints_file(folder)
+    return [signed.checkpoint for signed in decode_checkpoints(read_notes(path))] if path.exists() else []
+
+
+def verify_folder(folder: Path, public: bytes, expect: Signed | None = None) -> Report:
+    """Checks a whole folder as `ringfence audit verify` does."""
+    layout = read_layout(folder)
+    return verify_log(layout.pieces(), layout.notes(layout.note_sizes()), Keys(public, verify_ed25519), expect=expect)

@@ -1,37 +1,27 @@
-"""`ringfence audit path | verify | show` over logs signed as Ringfence signs them."""
+"""`ringfence audit path | verify | prove | verify-proof` over logs signed as Ringfence signs them."""
 
 from __future__ import annotations
 
 import base64
 import itertools
 import json
-from dataclasses import dataclass
+import time
 from pathlib import Path
 
 import pytest
 
 from ringfence.audit import AuditLog, Decision, Stage
+from ringfence.audit.folder import read_notes
 from ringfence.cli import main
-from ringfence.crypto import COMPOSITE, key_id
-from tests.audit.conftest import FaultyFiles, started
-
-
-@dataclass(frozen=True)
-class CompositeSigner:
-    public: bytes
-    private: bytes
-
-    @property
-    def key_id(self) -> str:
-        return key_id(self.public)
-
-    def sign(self, message: bytes) -> bytes:
-        return COMPOSITE.sign(self.private, message)
-
-
-@pytest.fixture(scope="module")
-def composite() -> CompositeSigner:
-    return CompositeSigner(*COMPOSITE.generate())
+from ringfence.crypto import COMPOSITE, signature
+from tests.audit.conftest import (
+    CompositeSigner,
+    FaultyFiles,
+    SlhDsaSigner,
+    checkpoints_file,
+    records_file,
+    started,
+)
 
 
 @pytest.fixture
@@ -44,7 +34,9 @@ def state(tmp_path: Path, composite: CompositeSigner) -> Path:
             folder, composite, clock_ns=lambda: next(clock), verify=COMPOSITE.verify, files=FaultyFiles()
         ) as log:
             for number in range(4):
-                log.append(started(number))
+                log.wait(log.append(started(number)))
+                while number == 0 and not checkpoints_file(folder).exists():
+                    time.sleep(0.001)
             log.append(
                 Decision(
                     decision_id="d1",
@@ -107,7 +99,14 @@ def test_verify_with_the_owners_key_is_pinned(
     del log["checkpoints"]
     assert log == {
         "folder": str(state / "audit" / "agent"),
+        "origin": f"ringfence.audit/agent/{composite.key_id}",
+        "first_record": 1,
         "records": 5,
+        "checkpoints_second_key": 0,
+        "unacknowledged_bytes": 0,
+        "root": log["root"],
+        "counter": 0,
+        "expected": False,
         "uncovered": 0,
         "head": log["head"],
         "signer": composite.key_id,
@@ -119,7 +118,7 @@ def test_verify_with_the_owners_key_is_pinned(
 
 
 def test_verify_names_the_log_and_the_record_that_was_changed(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    records = state / "audit" / "agent" / "records.jsonl"
+    records = records_file(state / "audit" / "agent")
     records.write_bytes(records.read_bytes().replace(b'"version":"1"', b'"version":"7"'))
     status, out, _ = ringfence(capsys, "verify", state / "audit")
     assert status == 1
@@ -153,8 +152,8 @@ def test_a_log_rewritten_under_another_key_passes_only_for_who_pins_nothing(
 def test_a_log_without_its_checkpoints_or_records_does_not_hold(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (state / "audit" / "agent" / "checkpoints.jsonl").unlink()
-    (state / "audit" / "gateway" / "records.jsonl").unlink()
+    checkpoints_file(state / "audit" / "agent").unlink()
+    records_file(state / "audit" / "gateway").unlink()
     status, out, _ = ringfence(capsys, "verify", state / "audit", "--json")
     assert status == 1
     assert [log["error"]["code"] for log in json.loads(out)["logs"]] == ["audit.unsigned", "audit.corrupt"]
@@ -171,8 +170,12 @@ def test_bad_folders_and_keys_are_bad_input(state: Path, capsys: pytest.CaptureF
         (["verify", agent, "--key", state / "nowhere"], "audit.not_found"),
         (["verify", agent, "--key", state / "bad.pub"], "audit.bad_key_file"),
         (["verify", agent, "--key", state / "blank.pub"], "audit.bad_key_file"),
-        (["show", agent, "--limit", "0"], "usage.bad_argument"),
-        (["show", state / "empty"], "audit.not_found"),
+        (["verify", agent, "--expect", state / "nowhere"], "audit.not_found"),
+        (["verify", agent, "--expect", state / "bad.pub"], "audit.bad_note"),
+        (["verify", state / "audit", "--counter", "1"], "usage.bad_argument"),
+        (["prove", agent], "usage.bad_argument"),
+        (["prove", state / "audit", "1"], "usage.bad_argument"),
+        (["prove", agent, "99"], "audit.not_found"),
     ):
         status, out, err = ringfence(capsys, *words)
         assert (status, out) == (2, "")
@@ -182,32 +185,122 @@ def test_bad_folders_and_keys_are_bad_input(state: Path, capsys: pytest.CaptureF
     assert (status, json.loads(out)["logs"][0]["error"]["code"]) == (1, "audit.not_found")
 
 
-def test_show_prints_records_that_cannot_drive_the_terminal(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = ringfence(capsys, "show", state / "audit" / "gateway")
-    lines = out.splitlines()
-    assert (status, len(lines)) == (0, 6)
-    assert "2027-01-15T08:00:00.123Z operator" in lines[1]
-    assert "verdict=deny" in lines[5]
-    assert "policy.forbidden" in lines[5]
-    assert "\x1b" not in out
-    assert "\u202e" not in out
+def newest_checkpoint(folder: Path) -> bytes:
+    (*_, last) = read_notes(checkpoints_file(folder))
+    return last[:-1]
 
 
-def test_show_filters_by_kind_and_number(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = ringfence(capsys, "show", state / "audit", "--kind", "operator", "--limit", "2", "--json")
-    records = json.loads(out)["records"]
-    assert [(record["log"], record["seq"]) for record in records] == [
-        ("agent", 3),
-        ("agent", 4),
-        ("gateway", 3),
-        ("gateway", 4),
-    ]
-    assert records[0]["data"]["version"] == "2"
+def test_an_older_checkpoint_held_elsewhere_shows_a_tail_that_was_cut(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = state / "audit" / "agent"
+    held = state / "held.note"
+    held.write_bytes(newest_checkpoint(folder))
+    status, out, _ = ringfence(capsys, "verify", folder, "--expect", held)
+    assert status == 0
+    assert "the expected checkpoint is a prefix of it" in out
+    assert json.loads(ringfence(capsys, "verify", folder, "--expect", held, "--json")[1])["logs"][0]["expected"] is True
 
-
-def test_show_stops_at_a_line_that_is_no_record(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with (state / "audit" / "agent" / "records.jsonl").open("ab") as file:
-        file.write(b"nonsense\n")
-    status, _, err = ringfence(capsys, "show", state / "audit" / "agent")
+    # The state of the folder as it was after the first record: its owner's key signed it, and it holds by itself.
+    (first, *_) = read_notes(checkpoints_file(folder))
+    assert first.split(b"\n")[1] == b"1"
+    checkpoints_file(folder).write_bytes(first)
+    records = records_file(folder)
+    records.write_bytes(b"".join(records.read_bytes().splitlines(keepends=True)[:2]))
+    assert ringfence(capsys, "verify", folder)[0] == 0
+    status, out, _ = ringfence(capsys, "verify", folder, "--expect", held)
     assert status == 1
-    assert "audit.corrupt" in err
+    assert "A checkpoint covers record 5, but the log ends at record 1" in out
+
+
+def test_the_anchors_value_is_compared(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = state / "audit" / "agent"
+    assert ringfence(capsys, "verify", folder, "--counter", "0")[0] == 0
+    status, out, _ = ringfence(capsys, "verify", folder, "--counter", "1")
+    assert status == 1
+    assert "audit.rolled_back" in out
+
+
+def test_the_second_key_signs_by_slh_dsa_and_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], composite: CompositeSigner
+) -> None:
+    slh_dsa = signature("SLH-DSA-SHA2-128f")
+    second = SlhDsaSigner(*slh_dsa.generate())
+    folder = tmp_path / "agent"
+    with AuditLog.open(
+        folder,
+        composite,
+        clock_ns=lambda: 1,
+        verify=COMPOSITE.verify,
+        files=FaultyFiles(),
+        second=second,
+    ) as log:
+        log.append(started(1))
+    key, other = tmp_path / "second.pub", tmp_path / "other.pub"
+    key.write_text(second.public.hex())
+    other.write_text(slh_dsa.generate()[0].hex())
+    status, out, _ = ringfence(capsys, "verify", folder)
+    assert (status, "by the second key too" in out) == (0, True)
+    pinned = ("verify", folder, "--key", folder / "signer.pub", "--json")
+    for words, seconded in (((), False), (("--second-key", key), True), (("--second-key", other), False)):
+        document = json.loads(ringfence(capsys, *pinned, *words)[1])["logs"][0]
+        assert document["ok"] is True
+        assert bool(document["checkpoints_second_key"]) is seconded
+    notes = checkpoints_file(folder)
+    (entry,) = list(read_notes(notes))[-1:]
+    lines = entry.split(b"\n")
+    name, encoded = lines[-3].rsplit(b" ", 1)
+    changed = bytearray(base64.b64decode(encoded))
+    changed[-1] ^= 1
+    lines[-3] = name + b" " + base64.b64encode(changed)
+    notes.write_bytes(b"\n".join(lines))
+    status, out, _ = ringfence(capsys, "verify", folder)
+    assert status == 1
+    assert "audit.forged_checkpoint" in out
+
+
+def test_a_record_is_proven_without_the_log(
+    state: Path, capsys: pytest.CaptureFixture[str], composite: CompositeSigner
+) -> None:
+    folder, key, proof = state / "audit" / "agent", state / "owner.pub", state / "record.tlog-proof"
+    key.write_text(composite.public.hex())
+    assert ringfence(capsys, "prove", folder, "5", "--output", proof)[0] == 0
+    status, _, err = ringfence(capsys, "prove", folder, "4", "--output", proof)
+    assert (status, "is there already" in err) == (2, True)
+    status, out, _ = ringfence(capsys, "verify-proof", proof, "--key", key)
+    assert status == 0
+    assert "ok: record 5 of the 5" in out
+    assert "verdict=deny" in out
+    assert "\x1b" not in out
+    document = json.loads(ringfence(capsys, "verify-proof", proof, "--key", key, "--json")[1])
+    assert (document["ok"], document["record"]["seq"], document["record"]["data"]["verdict"]) == (True, 5, "deny")
+
+    stranger = state / "stranger.pub"
+    stranger.write_text(COMPOSITE.generate()[0].hex())
+    status, _, err = ringfence(capsys, "verify-proof", proof, "--key", stranger)
+    assert (status, "audit.forged_checkpoint" in err) == (1, True)
+    proof.write_bytes(proof.read_bytes().replace(b"index 4", b"index 3"))
+    status, _, err = ringfence(capsys, "verify-proof", proof, "--key", key)
+    assert (status, "audit.bad_proof" in err) == (1, True)
+    status, out, _ = ringfence(capsys, "prove", folder, "1")
+    assert out.startswith("c2sp.org/tlog-proof@v1\n")
+    assert json.loads(ringfence(capsys, "prove", folder, "1", "--json")[1])["proof"] == out
+
+
+def test_a_log_is_proven_to_go_on_from_an_older_checkpoint(
+    state: Path, capsys: pytest.CaptureFixture[str], composite: CompositeSigner
+) -> None:
+    folder, key, held, proof = state / "audit" / "agent", state / "owner.pub", state / "held", state / "proof"
+    key.write_text(composite.public.hex())
+    (first, *_) = read_notes(checkpoints_file(folder))
+    held.write_bytes(first[:-1])
+    assert ringfence(capsys, "prove", folder, "--from", held, "--output", proof, "--json")[0] == 0
+    status, out, _ = ringfence(capsys, "verify-proof", proof, "--key", key, "--expect", held)
+    assert (status, out.startswith("ok: the first ")) == (0, True)
+    assert json.loads(ringfence(capsys, "verify-proof", proof, "--key", key, "--expect", held, "--json")[1])["ok"]
+    status, _, err = ringfence(capsys, "verify-proof", proof, "--key", key)
+    assert (status, "--expect" in err) == (1, True)
+    newest = state / "newest"
+    newest.write_bytes(newest_checkpoint(state / "audit" / "gateway"))
+    status, _, err = ringfence(capsys, "verify-proof", proof, "--key", key, "--expect", newest)
+    assert (status, "audit.bad_proof" in err) == (1, True)

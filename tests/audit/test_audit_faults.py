@@ -13,14 +13,35 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ringfence.audit import AuditError, AuditLog, Operator
-from ringfence.audit.checkpoint import decode_checkpoint
-from tests.audit.conftest import Ed25519Signer, FaultyFiles, Opener, started, verify_ed25519
+from ringfence.audit.recovery import resume
+from ringfence.cli import main
+from tests.audit.conftest import (
+    Ed25519Signer,
+    FaultyFiles,
+    Opener,
+    checkpoints_file,
+    records_file,
+    started,
+    verify_ed25519,
+    verify_folder,
+)
 
 CHILD = Path(__file__).with_name("audit_writing_child.py")
 
 
 def numbers(log: AuditLog) -> list[int]:
-    return [int(entry.record.version) for entry in log.records() if isinstance(entry.record, Operator)]
+    records = (entry.record for entry in log.records())
+    return [int(one.version) for one in records if isinstance(one, Operator) and one.event == "started"]
+
+
+def dropped(log: AuditLog) -> int:
+    """The bytes that the newest opening says it dropped."""
+    records = (entry.record for entry in log.records())
+    return [one.dropped_bytes for one in records if isinstance(one, Operator) and one.event == "recovered"][-1]
+
+
+def events(log: AuditLog) -> list[str]:
+    return [entry.record.event for entry in log.records() if isinstance(entry.record, Operator)]
 
 
 def close_broken(log: AuditLog) -> None:
@@ -46,32 +67,53 @@ def test_the_last_record_cut_at_every_byte_is_dropped_and_the_log_goes_on(tmp_pa
     with open_log(whole) as log:
         for number in range(3):
             log.wait(log.append(started(number)))
-    (whole / "checkpoints.jsonl").unlink()
-    records = (whole / "records.jsonl").read_bytes()
+    checkpoints_file(whole).unlink()
+    records = records_file(whole).read_bytes()
     start = records[:-1].rindex(b"\n") + 1
     folder = tmp_path / "cut"
     for cut in range(start, len(records) + 1):
         shutil.copytree(whole, folder)
-        (folder / "records.jsonl").write_bytes(records[:cut])
+        records_file(folder).write_bytes(records[:cut])
         kept = [0, 1, 2] if cut == len(records) else [0, 1]
         with open_log(folder) as log:
             assert numbers(log) == kept, cut
+            # What was dropped is put on record; a cut between two records leaves nothing to drop.
+            torn = start < cut < len(records)
+            assert ("recovered" in events(log)) == torn, cut
+            assert not torn or dropped(log) == cut - start
             log.wait(log.append(started(9)))
         assert versions(folder, open_log) == [*kept, 9], cut
         shutil.rmtree(folder)
 
 
-def test_a_half_written_checkpoint_is_dropped(tmp_path: Path, open_log: Opener) -> None:
-    with open_log(tmp_path) as log:
-        log.append(started(1))
-    checkpoints = tmp_path / "checkpoints.jsonl"
-    whole = checkpoints.read_bytes()
-    checkpoints.write_bytes(whole + whole[:50])
-    with open_log(tmp_path) as log:
-        log.append(started(2))
-    first, second = checkpoints.read_bytes().splitlines(keepends=True)
-    assert first == whole
-    assert decode_checkpoint(second).seq == 2
+def test_the_last_checkpoint_cut_at_every_byte_is_dropped(tmp_path: Path, open_log: Opener) -> None:
+    whole = tmp_path / "whole"
+    for number in range(2):
+        with open_log(whole) as log:
+            log.append(started(number))
+    notes = checkpoints_file(whole).read_bytes()
+    first = notes[: notes.index(b"\n\n", notes.index(b"\n\n") + 2) + 2]
+    folder = tmp_path / "cut"
+    for cut in range(len(first), len(notes) + 1):
+        shutil.copytree(whole, folder)
+        checkpoints_file(folder).write_bytes(notes[:cut])
+        with open_log(folder) as log:
+            log.append(started(2))
+        assert checkpoints_file(folder).read_bytes().startswith(first)
+        report = verify_folder(folder, bytes.fromhex((folder / "signer.pub").read_text()))
+        report.check()
+        assert (report.records, report.uncovered) == (3, 0), cut
+        shutil.rmtree(folder)
+
+
+def test_a_broken_checkpoint_before_a_whole_one_is_no_crash(tmp_path: Path, open_log: Opener) -> None:
+    for number in range(2):
+        with open_log(tmp_path) as log:
+            log.append(started(number))
+    notes = checkpoints_file(tmp_path)
+    notes.write_bytes(notes.read_bytes().replace(b"chain ", b"chain\0", 1))
+    with pytest.raises(AuditError, match="but others follow"):
+        open_log(tmp_path)
 
 
 def test_a_killed_writer_loses_no_acknowledged_record(tmp_path: Path) -> None:
@@ -101,14 +143,14 @@ def test_a_full_disk_denies_leaves_nothing_half_written_and_recovers(
 ) -> None:
     log = open_log(tmp_path)
     log.wait(log.append(started(0)))
-    before = (tmp_path / "records.jsonl").read_bytes()
+    before = records_file(tmp_path).read_bytes()
     files.room = 40
-    files.spared = "checkpoints.jsonl"
+    files.spared = "checkpoints"
     for number in (1, 2):
         with pytest.raises(AuditError, match="No space left") as caught:
             log.wait(log.append(started(number)))
         assert caught.value.code.name == "audit.unavailable"
-        assert (tmp_path / "records.jsonl").read_bytes() == before
+        assert records_file(tmp_path).read_bytes() == before
     files.room = None
     log.wait(log.append(started(3)))
     log.close()
@@ -139,7 +181,7 @@ def test_a_write_that_cannot_be_undone_denies_until_the_log_is_opened_again(
     log.wait(log.append(started(0)))
     files.failing.add("truncate")
     files.room = 40
-    files.spared = "checkpoints.jsonl"
+    files.spared = "checkpoints"
     ticket = log.append(started(1))
     with pytest.raises(AuditError, match="write failed"):
         log.wait(ticket)
@@ -151,21 +193,67 @@ def test_a_write_that_cannot_be_undone_denies_until_the_log_is_opened_again(
     assert versions(tmp_path, open_log) == [0]
 
 
-def test_a_failed_sync_denies_until_the_log_is_opened_again(
-    tmp_path: Path, open_log: Opener, files: FaultyFiles
+def test_a_failed_sync_denies_until_an_operator_decides(
+    tmp_path: Path, open_log: Opener, files: FaultyFiles, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = open_log(tmp_path)
     log.wait(log.append(started(0)))
-    files.failing.add("fdatasync")
+    files.failing.update({"fdatasync", "truncate"})
     with pytest.raises(AuditError, match="fdatasync failed") as caught:
         log.wait(log.append(started(1)))
     assert caught.value.code.name == "audit.unavailable"
     files.failing.clear()
     for _ in range(2):
-        with pytest.raises(AuditError, match="until it is opened again"):
+        with pytest.raises(AuditError, match="until an operator decides"):
             log.append(started(2))
+    assert main(["audit", "resume", str(tmp_path)]) == 1
+    assert "audit.locked" in capsys.readouterr().err
     close_broken(log)
-    assert versions(tmp_path, open_log) == [0]
+    for _ in range(2):
+        with pytest.raises(AuditError, match="waits for an operator") as refused:
+            open_log(tmp_path)
+        assert refused.value.code.name == "audit.needs_operator"
+    assert b'"version":"1"' in records_file(tmp_path).read_bytes()
+    assert main(["audit", "resume", str(tmp_path)]) == 0
+    assert "fdatasync failed" in capsys.readouterr().out
+    with open_log(tmp_path) as log:
+        assert numbers(log) == [0]
+        assert events(log) == ["started", "resumed"]
+    assert events(open_log(tmp_path)) == ["started", "resumed"]
+    assert main(["audit", "resume", str(tmp_path / "nowhere"), "--json"]) == 2
+
+
+def test_nothing_to_decide_and_a_spoilt_mark_are_said(
+    tmp_path: Path, open_log: Opener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_log(tmp_path).close()
+    assert main(["audit", "resume", str(tmp_path)]) == 2
+    assert "waits for no decision" in capsys.readouterr().err
+    (tmp_path / "denied.json").write_bytes(b"{")
+    with pytest.raises(AuditError, match="cannot be read"):
+        open_log(tmp_path)
+    assert main(["audit", "resume", str(tmp_path)]) == 1
+
+
+def test_a_failed_sync_of_the_checkpoints_denies_too_and_cuts_no_record(
+    tmp_path: Path, open_log: Opener, files: FaultyFiles
+) -> None:
+    log = open_log(tmp_path)
+    files.failing.add("fdatasync of checkpoints")
+    acknowledged = 0
+    with contextlib.suppress(AuditError):
+        while True:
+            log.wait(log.append(started(acknowledged)))
+            acknowledged += 1
+    with pytest.raises(AuditError, match="fdatasync of the checkpoints failed"):
+        log.append(started(acknowledged))
+    files.failing.clear()
+    close_broken(log)
+    with pytest.raises(AuditError, match="waits for an operator"):
+        open_log(tmp_path)
+    resume(tmp_path, files)
+    found = versions(tmp_path, open_log)
+    assert found[:acknowledged] == list(range(acknowledged))
 
 
 def test_opening_relies_on_nothing_that_cannot_be_synced(tmp_path: Path, open_log: Opener, files: FaultyFiles) -> None:
@@ -180,12 +268,13 @@ def test_opening_relies_on_nothing_that_cannot_be_synced(tmp_path: Path, open_lo
 def test_a_checkpoint_that_finds_no_space_is_made_up_for(tmp_path: Path, open_log: Opener, files: FaultyFiles) -> None:
     log = open_log(tmp_path)
     files.room = 100
-    files.spared = "records.jsonl"
+    files.spared = "records"
     log.wait(log.append(started(1)))
     log.wait(log.append(started(2)))
     with pytest.raises(AuditError, match="without a checkpoint"):
         log.close()
-    assert (tmp_path / "checkpoints.jsonl").read_bytes() == b""
+    assert checkpoints_file(tmp_path).read_bytes() == b""
     files.room = None
     open_log(tmp_path).close()
-    assert b'"seq":2,' in (tmp_path / "checkpoints.jsonl").read_bytes()
+    report = verify_folder(tmp_path, bytes.fromhex((tmp_path / "signer.pub").read_text()))
+    assert (report.records, report.uncovered, report.checkpoints) == (2, 0, 1)

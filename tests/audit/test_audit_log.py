@@ -7,30 +7,24 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from ringfence.audit import AuditError, AuditLog, Operator, verify_log
+from ringfence.audit import AuditError, AuditLog, Operator
 from ringfence.audit.commit import MAX_RECORDS
-from ringfence.audit.files import read_lines
-from ringfence.audit.records import encode_body, encode_line, line_hash
-from ringfence.errors import Code, Kind, RingfenceError
-from tests.audit.conftest import Ed25519Signer, FaultyFiles, Opener, started, verify_ed25519
-
-
-def lines_of(path: Path) -> list[bytes]:
-    return list(read_lines(path, 1 << 20))
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+from tests.audit.conftest import (
+    Ed25519Signer,
+    FaultyFiles,
+    Opener,
+    checkpoints_file,
+    points_of,
+    records_file,
+    started,
+    verify_ed25519,
+    verify_folder,
+)
 
 
 def test_what_was_appended_is_read_back_in_order_now_and_after_opening_again(tmp_path: Path, open_log: Opener) -> None:
@@ -58,21 +52,14 @@ def test_a_closed_log_holds_for_the_offline_verifier_to_its_last_record(
         with open_log(folder) as log:
             for number in range(run):
                 log.append(started(number))
-    report = verify_log(
-        read_lines(folder / "records.jsonl", 65536),
-        read_lines(folder / "checkpoints.jsonl", 65536),
-        bytes.fromhex((folder / "signer.pub").read_text()),
-        verify_ed25519,
-    )
+    report = verify_folder(folder, bytes.fromhex((folder / "signer.pub").read_text()))
     report.check()
-    assert (report.records, report.uncovered) == (3, 0)
-    assert report.last is not None
-    assert (report.last.origin, report.last.key_id) == ("agent", signer.key_id)
+    assert (report.records, report.uncovered, report.origin) == (3, 0, f"ringfence.audit/agent/{signer.key_id}")
 
 
 def test_an_opening_without_records_signs_nothing(tmp_path: Path, open_log: Opener) -> None:
     open_log(tmp_path).close()
-    assert lines_of(tmp_path / "checkpoints.jsonl") == []
+    assert points_of(tmp_path) == []
 
 
 def test_a_renamed_folder_keeps_the_name_its_checkpoints_carry(tmp_path: Path, open_log: Opener) -> None:
@@ -81,7 +68,9 @@ def test_a_renamed_folder_keeps_the_name_its_checkpoints_carry(tmp_path: Path, o
             log.append(started(1))
         if name == "agent":
             (tmp_path / "agent").rename(tmp_path / "moved")
-    assert all(b'"origin":"agent"' in line for line in lines_of(tmp_path / "moved" / "checkpoints.jsonl"))
+    points = points_of(tmp_path / "moved")
+    assert len(points) == 2
+    assert {point.origin for point in points} == {"ringfence.audit/agent/rf1test"}
 
 
 def test_everything_is_for_its_owner_alone(tmp_path: Path, open_log: Opener) -> None:
@@ -110,6 +99,7 @@ def test_a_log_is_opened_only_by_the_key_that_began_it(tmp_path: Path, open_log:
     for code in ("audit.wrong_key", "audit.forged_checkpoint"):
         with pytest.raises(AuditError) as caught:
             AuditLog.open(tmp_path, Ed25519Signer(), clock_ns=time.time_ns, verify=verify_ed25519)
+        # The files say so even where the pinned key was taken away.
         assert caught.value.code.name == code
         (tmp_path / "signer.pub").unlink()
 
@@ -117,16 +107,20 @@ def test_a_log_is_opened_only_by_the_key_that_began_it(tmp_path: Path, open_log:
 def test_a_broken_chain_is_refused_naming_the_record_and_changes_nothing(tmp_path: Path, open_log: Opener) -> None:
     with open_log(tmp_path) as log:
         for number in range(6):
-            log.append(started(number))
-    (tmp_path / "checkpoints.jsonl").unlink()
-    records = tmp_path / "records.jsonl"
-    changed = records.read_bytes().replace(b'"version":"3"', b'"version":"9"')
-    records.write_bytes(changed)
-    with pytest.raises(AuditError, match="Record 4 does not hold") as caught:
-        open_log(tmp_path)
-    assert caught.value.code.name == "audit.corrupt"
-    assert records.read_bytes() == changed
-    records.write_bytes(changed.replace(b'"version":"9"', b'"version":"3"'))
+            log.wait(log.append(started(number)))
+    checkpoints_file(tmp_path).unlink()
+    records = records_file(tmp_path)
+    whole = records.read_bytes()
+    for changed in (
+        whole.replace(b'"version":"3"', b'"version":"9"'),
+        whole.replace(b'"version":"3"', b'"version":"\0"'),
+    ):
+        records.write_bytes(changed)
+        with pytest.raises(AuditError, match="Record 4 does not hold") as caught:
+            open_log(tmp_path)
+        assert caught.value.code.name == "audit.corrupt"
+        assert records.read_bytes() == changed
+    records.write_bytes(whole)
     open_log(tmp_path)
 
 
@@ -134,10 +128,27 @@ def test_records_removed_under_the_last_checkpoint_are_missed_at_opening(tmp_pat
     with open_log(tmp_path) as log:
         for number in range(6):
             log.append(started(number))
-    records = tmp_path / "records.jsonl"
-    records.write_bytes(b"".join(lines_of(records)[:4]))
-    with pytest.raises(AuditError, match="its end was cut off"):
+    records = records_file(tmp_path)
+    whole = records.read_bytes()
+    for changed in (b"".join(whole.splitlines(keepends=True)[:5]), whole[:-5]):
+        records.write_bytes(changed)
+        with pytest.raises(AuditError, match="its end was cut off"):
+            open_log(tmp_path)
+    records.unlink()
+    with pytest.raises(AuditError, match="its checkpoints are there, its records are not"):
         open_log(tmp_path)
+
+
+def test_a_file_that_only_looks_like_one_of_a_log_is_refused(tmp_path: Path, open_log: Opener) -> None:
+    with open_log(tmp_path) as log:
+        log.append(started(1))
+    for name in ("records.jsonl", "records-1.jsonl", "checkpoints-00000000000000000001.jsonl"):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(AuditError, match="no file of this log") as caught:
+            open_log(tmp_path)
+        assert caught.value.code.name == "audit.wrong_layout"
+        (tmp_path / name).unlink()
+    open_log(tmp_path)
 
 
 def test_a_folder_that_cannot_be_used_is_one_clear_error(tmp_path: Path, open_log: Opener) -> None:
@@ -251,12 +262,36 @@ def test_a_full_queue_slows_callers_and_drops_nothing(tmp_path: Path, open_log: 
     assert sum(1 for _ in log.records()) == MAX_RECORDS + 2
 
 
-def test_a_bad_record_is_refused_and_leaves_the_log_in_service(tmp_path: Path, open_log: Opener) -> None:
+def test_a_record_that_cannot_be_encoded_is_refused_at_once(tmp_path: Path, open_log: Opener) -> None:
     log = open_log(tmp_path)
-    with pytest.raises(AuditError) as caught:
-        log.append(Operator(event="started", component="x" * 300))
-    assert caught.value.code.name == "audit.bad_record"
+    for record in (Operator(event="started", component="\ud800"), "no record"):
+        with pytest.raises(AuditError) as caught:
+            log.append(record)  # type: ignore[arg-type]
+        assert caught.value.code.name == "audit.bad_record"
     log.wait(log.append(started(1)))
+
+
+async def test_a_wrongly_filled_record_is_refused_alone_and_leaves_a_trace(
+    tmp_path: Path, open_log: Opener, files: FaultyFiles
+) -> None:
+    log = open_log(tmp_path)
+    files.gate.clear()
+    files.syncing.clear()
+    log.append(started(0))
+    assert files.syncing.wait(10)
+    good, bad, other = (
+        log.append(record) for record in (started(1), Operator(event="started", component="x" * 300), started(2))
+    )
+    files.gate.set()
+    log.wait(good)
+    await log.durable(other)
+    with pytest.raises(AuditError) as caught:
+        log.wait(bad)
+    assert caught.value.code.name == "audit.bad_record"
+    with pytest.raises(AuditError):
+        await log.durable(bad)
+    trace = Operator(event="unreadable", component="operator")
+    assert [entry.record for entry in log.records()] == [started(0), started(1), trace, started(2)]
 
 
 def test_a_closed_log_takes_nothing_more(tmp_path: Path, open_log: Opener) -> None:
@@ -267,77 +302,16 @@ def test_a_closed_log_takes_nothing_more(tmp_path: Path, open_log: Opener) -> No
     assert caught.value.code.name == "audit.closed"
 
 
-@dataclass(frozen=True)
-class SlowSigner(Ed25519Signer):
-    """Signs only when told."""
-
-    signing: threading.Event = field(default_factory=threading.Event)
-    go: threading.Event = field(default_factory=threading.Event)
-
-    def sign(self, message: bytes) -> bytes:
-        self.signing.set()
-        assert self.go.wait(10)
-        return super().sign(message)
-
-
-def test_no_caller_waits_for_a_signature_and_one_covers_all_that_came_meanwhile(tmp_path: Path) -> None:
-    slow = SlowSigner()
-    log = AuditLog.open(tmp_path, slow, clock_ns=time.time_ns, verify=verify_ed25519, files=FaultyFiles())
-    log.wait(log.append(started(0)))
-    assert slow.signing.wait(10)
-    for number in range(1, 20):
+def test_records_are_read_only_along_their_chain(tmp_path: Path, open_log: Opener) -> None:
+    log = open_log(tmp_path)
+    for number in range(4):
         log.wait(log.append(started(number)))
-    assert lines_of(tmp_path / "checkpoints.jsonl") == []
-    slow.go.set()
-    eventually(lambda: len(lines_of(tmp_path / "checkpoints.jsonl")) == 2)
-    log.close()
-    first, last = lines_of(tmp_path / "checkpoints.jsonl")
-    assert b'"seq":1,' in first
-    assert b'"seq":20,' in last
-
-
-def test_closing_while_a_signature_is_under_way_signs_it_once(tmp_path: Path) -> None:
-    slow = SlowSigner()
-    log = AuditLog.open(tmp_path, slow, clock_ns=time.time_ns, verify=verify_ed25519, files=FaultyFiles())
-    log.wait(log.append(started(0)))
-    assert slow.signing.wait(10)
-    closing = threading.Thread(target=log.close)
-    closing.start()
-    time.sleep(0.05)
-    slow.go.set()
-    closing.join(10)
-    assert len(lines_of(tmp_path / "checkpoints.jsonl")) == 1
-
-
-class LostKey(Ed25519Signer):
-    """A signer whose key went away."""
-
-    def sign(self, message: bytes) -> bytes:
-        raise RingfenceError(Code("test.key_gone", Kind.UNAVAILABLE), f"no key for {len(message)} bytes")
-
-
-def test_a_log_that_cannot_be_signed_denies(tmp_path: Path) -> None:
-    log = AuditLog.open(tmp_path, LostKey(), clock_ns=time.time_ns, verify=verify_ed25519, files=FaultyFiles())
-    log.wait(log.append(started(0)))
-
-    def denied() -> bool:
-        try:
-            log.append(started(1))
-        except AuditError as error:
-            return "test.key_gone" in error.message
-        return False
-
-    eventually(denied)
-    with pytest.raises(AuditError, match="without a checkpoint"):
-        log.close()
-
-
-def test_records_left_unsigned_by_a_crash_are_signed_at_the_next_opening(
-    tmp_path: Path, open_log: Opener, signer: Ed25519Signer
-) -> None:
-    line = encode_line(1, 5, "0" * 64, encode_body(started(1)))
-    (tmp_path / "records.jsonl").write_bytes(line)
-    open_log(tmp_path).close()
-    (last,) = lines_of(tmp_path / "checkpoints.jsonl")
-    assert line_hash(line).encode() in last
-    assert signer.key_id.encode() in last
+    records = records_file(tmp_path)
+    whole = records.read_bytes()
+    for old, new in ((b'"version":"1"', b'"version":"8"'), (b'"version":"3"', b'"version":"8"')):
+        records.write_bytes(whole.replace(old, new))
+        with pytest.raises(AuditError) as caught:
+            list(log.records())
+        assert caught.value.code.name == "audit.corrupt"
+    records.write_bytes(whole)
+    assert len(list(log.records())) == 4

@@ -101,6 +101,9 @@ def test_another_key_under_a_pinned_name_is_refused_and_changes_nothing(keys: Pa
         (("remove", "client", "alice", "--state", "."), "trust.missing_file"),
         (("generate", "../alice", "--out", "."), "trust.key_malformed"),
         (("generate", "bob", "--out", "nowhere"), "usage.unreadable_file"),
+        (("rotate", "client", "alice", "alice.pub", "--state", "."), "trust.missing_file"),
+        (("rotate", "client", "alice", "alice.pub", "--state", ".", "--overlap-days", "-1"), "usage.bad_argument"),
+        (("rotate", "client", "alice", "alice.pub", "--state", ".", "--overlap-days", "367"), "usage.bad_argument"),
         ((), "usage.bad_argument"),
     ],
 )
@@ -136,3 +139,24 @@ def test_an_expired_pin_says_so(keys: Path, ringfence: Shell) -> None:
     path.write_text(path.read_text() + "expires_at = 1\n")
     assert ringfence("trust", "list", "--state", keys) == 0
     assert "1970-01-01T00:00:01Z (expired)" in ringfence.out
+
+
+def test_rotate_leaves_both_keys_for_the_overlap(keys: Path, ringfence: Shell) -> None:
+    state = ("--state", keys)
+    assert ringfence("trust", "add", "client", "alice", keys / "alice.pub", *state, "--group", "clients") == 0
+    assert ringfence("trust", "rotate", "client", "alice", keys / "mallory.pub", *state, "--json") == 0
+    new = ringfence.document["key_id"]
+    assert ringfence("trust", "list", *state, "--json") == 0
+    old_pin, new_pin = ringfence.document["pins"]
+    assert (old_pin["expires_at"] - new_pin["added_at"], new_pin["expires_at"]) == (7 * 86_400, None)
+    assert (new_pin["key_id"], new_pin["groups"]) == (new, ["clients"])
+    assert ringfence("trust", "rotate", "client", "alice", keys / "mallory.pub", *state) == 1
+    assert "trust.conflict" in ringfence.err
+
+
+def test_rotate_without_an_overlap_drops_the_old_key(keys: Path, ringfence: Shell) -> None:
+    state = ("--state", keys)
+    assert ringfence("trust", "add", "agent", "host", keys / "alice.pub", *state) == 0
+    assert ringfence("trust", "rotate", "agent", "host", keys / "mallory.pub", *state, "--overlap-days", "0") == 0
+    assert ringfence.out.startswith("rotated agent host rf1")
+    assert len(load(keys / "trust.toml").pins) == 1

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.crypto import COMPOSITE, CryptoError
+from ringfence.crypto.forms import Form, KeyMaterial, export_private, export_public
 from ringfence.trust import TrustError, generate, load_private, load_public
 from ringfence.trust.keys import PRIVATE, PUBLIC, armour, only_the_owner, unarmour
 
@@ -154,3 +155,21 @@ def test_a_key_of_another_size_is_refused(tmp_path: Path, label: str, size: int)
     path.chmod(0o600)
     with pytest.raises(TrustError, match=f"the key has {size} bytes"):
         (load_public if label == PUBLIC else load_private)(path)
+
+
+@pytest.mark.parametrize("form", Form)
+def test_a_public_key_in_a_standard_form_is_pinned_like_our_own(tmp_path: Path, form: Form) -> None:
+    pair = generate(tmp_path, "alice")
+    (tmp_path / "alice.pem").write_bytes(export_public(COMPOSITE.name, pair.public, form))
+    assert load_public(tmp_path / "alice.pem") == pair.public
+
+
+def test_a_standard_key_of_another_algorithm_or_a_private_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "alice.pem"
+    public, private = COMPOSITE.generate()
+    path.write_bytes(export_public("Ed25519", public[-32:], Form.PEM))
+    with pytest.raises(TrustError, match=r"trust\.key_malformed.*of Ed25519, not of ML-DSA-65-Ed25519"):
+        load_public(path)
+    path.write_bytes(export_private(KeyMaterial(COMPOSITE.name, public, private), Form.JWK))
+    with pytest.raises(TrustError, match=r"trust\.key_malformed.*private key"):
+        load_public(path)

@@ -79,6 +79,100 @@ def test_a_second_name_for_a_pinned_key_is_refused() -> None:
         TrustList((pin(),)).add(pin("mallory"))
 
 
+def test_a_key_is_not_pinned_twice_under_one_name() -> None:
+    with pytest.raises(TrustError, match=r"trust\.conflict.*twice"):
+        TrustList((pin(expires_at=NOW + 1), pin()))
+
+
+def changed(overlap_s: int = 100, expires_at: int | None = None) -> TrustList:
+    """Alice's change from key 1 to key 2, beside somebody else."""
+    held = TrustList((pin("bob", key=9), pin()))
+    return held.rotate(Role.CLIENT, "alice", bytes([2]) * 1984, now=NOW, overlap_s=overlap_s, expires_at=expires_at)
+
+
+def test_during_a_change_both_keys_are_the_same_person() -> None:
+    trust = changed()
+    old, new = pin(), pin(key=2)
+    for key in (old.key_id, new.key_id):
+        found = trust.find(Role.CLIENT, key, NOW + 99)
+        assert (found.name, found.groups) == ("alice", ("clients",))
+    assert [held.name for held in trust.by_role(Role.CLIENT, NOW + 99)] == ["bob", "alice", "alice"]
+    with pytest.raises(TrustError, match=r"trust\.expired"):
+        trust.find(Role.CLIENT, old.key_id, NOW + 100)
+    assert trust.find(Role.CLIENT, new.key_id, NOW + 10**9) == new
+    assert parse(emit(trust), "trust.toml") == trust
+
+
+def test_without_an_overlap_the_old_key_is_gone() -> None:
+    trust = changed(overlap_s=0)
+    assert [held.key_id for held in trust.pins] == [pin("bob", key=9).key_id, pin(key=2).key_id]
+    with pytest.raises(TrustError, match=r"trust\.unknown_key"):
+        trust.find(Role.CLIENT, pin().key_id, NOW)
+
+
+def test_a_change_never_lengthens_the_old_keys_life() -> None:
+    held = TrustList((pin(expires_at=NOW + 5),))
+    old, new = held.rotate(Role.CLIENT, "alice", bytes([2]) * 1984, now=NOW, overlap_s=100, expires_at=NOW + 9).pins
+    assert (old.expires_at, new.expires_at) == (NOW + 5, NOW + 9)
+    (only,) = held.rotate(Role.CLIENT, "alice", bytes([2]) * 1984, now=NOW + 5, overlap_s=100).pins
+    assert only.public == bytes([2]) * 1984
+
+
+def test_one_change_at_a_time() -> None:
+    def again(now: int, overlap_s: int) -> TrustList:
+        return changed().rotate(Role.CLIENT, "alice", bytes([3]) * 1984, now=now, overlap_s=overlap_s)
+
+    with pytest.raises(TrustError, match=r"trust\.conflict.*changing its key already"):
+        again(NOW + 99, 50)
+    assert [held.public[0] for held in again(NOW + 100, 50).pins] == [9, 2, 3]
+    # After a theft there is no waiting: both earlier keys stop at once.
+    assert [held.public[0] for held in again(NOW + 1, 0).pins] == [9, 3]
+
+
+@pytest.mark.parametrize("key", [1, 2])
+def test_a_change_to_a_key_that_the_name_has_is_refused(key: int) -> None:
+    with pytest.raises(TrustError, match=r"trust\.conflict.*has this key already"):
+        changed().rotate(Role.CLIENT, "alice", bytes([key]) * 1984, now=NOW + 200, overlap_s=100)
+
+
+def test_a_change_to_somebody_elses_key_or_of_nobody_is_refused() -> None:
+    with pytest.raises(TrustError, match=r"trust\.conflict.*under another name"):
+        TrustList((pin("bob", key=9), pin())).rotate(Role.CLIENT, "alice", bytes([9]) * 1984, now=NOW, overlap_s=1)
+    with pytest.raises(TrustError, match=r"trust\.no_such_pin"):
+        TrustList((pin(),)).rotate(Role.AGENT, "alice", bytes([2]) * 1984, now=NOW, overlap_s=1)
+
+
+def test_two_keys_of_a_name_that_are_no_change_of_key_are_refused() -> None:
+    for held in (
+        (pin(), pin(key=2)),
+        (pin(), pin(key=2, expires_at=NOW)),
+        (pin(expires_at=NOW), pin(key=2, expires_at=NOW), pin(key=3)),
+    ):
+        with pytest.raises(TrustError, match=r"trust\.conflict.*no overlap that ends"):
+            TrustList(held)
+
+
+def test_adding_a_key_again_during_a_change_touches_that_key_alone() -> None:
+    again = replace(pin(key=2), groups=("clients", "quantum-users"))
+    bob, old, new = changed().add(again).pins
+    assert (bob.name, old.public, new) == ("bob", pin().public, again)
+    with pytest.raises(TrustError, match=r"trust\.conflict.*no overlap that ends"):
+        changed().add(pin())  # the old key, without its end
+    with pytest.raises(TrustError, match=r"trust\.conflict.*another key"):
+        changed().add(pin(key=3))
+
+
+def test_removing_a_name_removes_both_of_its_keys() -> None:
+    assert [held.name for held in changed().remove(Role.CLIENT, "alice").pins] == ["bob"]
+
+
+def test_a_look_up_computes_no_key_id() -> None:
+    """Ids are computed when a pin is made; a list of thousands is looked up like a list of one."""
+    many = TrustList(tuple(pin(f"client-{number}", key=number) for number in range(256)))
+    wanted = pin(key=200).key_id
+    assert many.find(Role.CLIENT, wanted, NOW) is many.pins[200]
+
+
 def test_removing_a_pin_that_is_not_there_is_an_error() -> None:
     trust = TrustList((pin(),))
     assert trust.remove(Role.CLIENT, "alice") == TrustList()

@@ -10,7 +10,7 @@ from ringfence.agent.api.errors import CHANNEL_REFUSED, CHANNEL_UNKNOWN, Channel
 from ringfence.agent.api.grants import CHANNEL_PURPOSE, GRANT_KEY, PROOF_KEY
 from ringfence.agent.spent import SpentIds
 from ringfence.crypto import Signer
-from ringfence.crypto.handshake import HELLO_LIFETIME_S, Random, Received
+from ringfence.crypto.handshake import HELLO_LIFETIME_S, NO_SHARES, Random, Received, Shares
 from ringfence.trust.errors import TrustError
 from ringfence.trust.pins import Role, TrustList
 
@@ -32,10 +32,13 @@ class Channel:
 class Channels:
     """Opens and finds channels. A gateway that opens more than the capacity drops the oldest."""
 
-    def __init__(self, signer: Signer, trust: Callable[[], TrustList], random: Random) -> None:
+    def __init__(
+        self, signer: Signer, trust: Callable[[], TrustList], random: Random, shares: Shares = NO_SHARES
+    ) -> None:
         self._signer = signer
         self._trust = trust
         self._random = random
+        self._shares = shares
         self._channels: dict[str, Channel] = {}
         self._hellos = SpentIds()
 
@@ -56,7 +59,11 @@ class Channels:
         if not self._hellos.spend(nonce, expires_at=received.hello.created_at + HELLO_LIFETIME_S, now=now):
             raise ChannelError(CHANNEL_REFUSED, "The hello was answered before.", field="nonce")
         responder = greeted.answer(
-            self._signer, name=self._random(16).hex(), expires_at=now + LIFETIME_S, random=self._random
+            self._signer,
+            name=self._random(16).hex(),
+            expires_at=now + LIFETIME_S,
+            random=self._random,
+            shares=self._shares,
         )
         message, established = responder.finish(self._signer, b"")
         while len(self._channels) >= CAPACITY:

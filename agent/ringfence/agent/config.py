@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from ringfence.crypto.kems import AdditionalShareKemName
+
 MIB = 1024 * 1024
 
 
@@ -30,7 +32,11 @@ class AgentLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the agent listens, keeps its state, and whom it knows. Paths are relative to the file."""
+    """Where the agent listens, keeps its state, and whom it knows. Paths are relative to the file.
+
+    `additional_shares` are taken into the keys of a gateway's channel where the gateway offers one, in this order;
+    without a common one the channel is refused only where `additional_share_required` says so.
+    """
 
     component: ClassVar[str] = "agent"
     example: ClassVar[str] = """\
@@ -58,5 +64,7 @@ qubits = 24                            # 0 on a host without the quantum extra
     state: Path
     key: Path
     trust: Path
+    additional_shares: tuple[AdditionalShareKemName, ...] = ()
+    additional_share_required: bool = False
     attestation: AttestationSettings = AttestationSettings()
     limits: AgentLimits = AgentLimits()

@@ -26,6 +26,7 @@ from ringfence.agent.sandbox.process import ProcessSandbox
 from ringfence.agent.service import AgentService
 from ringfence.agent.socket import owned_socket
 from ringfence.crypto import COMPOSITE
+from ringfence.crypto.handshake import Shares
 from ringfence.trust import load_private
 from ringfence.trust.watch import TrustFile
 
@@ -59,6 +60,7 @@ def run(config: AgentConfig) -> None:
             jobs=limits.jobs,
             clock_ns=time.time_ns,
             random=secrets.token_bytes,
+            shares=Shares.named(config.additional_shares, required=config.additional_share_required),
         )
         asyncio.run(_serve(config, AgentService(agent, body_bytes=limits.body_bytes)))
 

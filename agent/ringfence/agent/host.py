@@ -24,7 +24,7 @@ from ringfence.agent.sandbox import port
 from ringfence.agent.spent import SpentIds
 from ringfence.attestation import evidence
 from ringfence.crypto import Signer, digest, verify_mac
-from ringfence.crypto.handshake import Random
+from ringfence.crypto.handshake import NO_SHARES, Random, Shares
 from ringfence.errors import RingfenceError
 from ringfence.trust import TrustList
 
@@ -64,8 +64,9 @@ class HostAgent:
         jobs: int,
         clock_ns: Callable[[], int],
         random: Random,
+        shares: Shares = NO_SHARES,
     ) -> None:
-        self.channels = Channels(signer, trust, random)
+        self.channels = Channels(signer, trust, random, shares)
         self._signer = signer
         self._trust = trust
         self._attester = attester
@@ -124,7 +125,13 @@ class HostAgent:
         except asyncio.CancelledError:
             # Nobody waits for the answer any more; the record is written, not awaited.
             self._log.append(
-                audit.Job(event="killed", job_id=job_id, principal=job.grant.principal, code=CANCELLED.name)
+                audit.Job(
+                    event="killed",
+                    job_id=job_id,
+                    session=job.grant.session,
+                    principal=job.grant.principal,
+                    code=CANCELLED.name,
+                )
             )
             raise
         receipt, signature = sign_receipt(
@@ -135,6 +142,7 @@ class HostAgent:
             audit.Job(
                 event="killed" if run.failure and run.failure.code in _KILLED else "finished",
                 job_id=job_id,
+                session=job.grant.session,
                 principal=job.grant.principal,
                 grant_id=job.grant.grant_id,
                 code=code,
@@ -227,6 +235,7 @@ def _admission(job_id: str, job: Admitted) -> audit.Job:
     return audit.Job(
         event="admitted",
         job_id=job_id,
+        session=job.grant.session,
         principal=job.grant.principal,
         grant_id=job.grant.grant_id,
         spent_until=job.spent_until,

@@ -1,15 +1,18 @@
-"""The audit log: append-only, hash-chained, with signed checkpoints and an offline verifier.
+"""The audit log: append-only, hash-chained, with a Merkle tree, signed checkpoints and an offline verifier.
 
-`records` documents the line format, `checkpoint` the signed bytes, `verifier` what a check proves and what it cannot.
+`records` documents the line format, `segments` the files, `checkpoint` the signed bytes, `verifier` what a check proves
+and what it cannot; `docs/audit-log.md` has them together.
 """
 
 from __future__ import annotations
 
-from ringfence.audit.checkpoint import Checkpoint, Signer, Verify
+from ringfence.audit.anchor import Anchor
+from ringfence.audit.checkpoint import Checkpoint, Keys, Signer
 from ringfence.audit.commit import Ticket
 from ringfence.audit.errors import AuditError
 from ringfence.audit.files import FilePort, OsFiles
 from ringfence.audit.log import AuditLog
+from ringfence.audit.notes import Verify
 from ringfence.audit.records import (
     Attestation,
     Decision,
@@ -17,13 +20,17 @@ from ringfence.audit.records import (
     Job,
     JobLimits,
     Operator,
+    Pool,
     Record,
     Session,
     Stage,
+    Suppression,
 )
+from ringfence.audit.settings import Settings
 from ringfence.audit.verifier import Report, verify_log
 
 __all__ = [
+    "Anchor",
     "Attestation",
     "AuditError",
     "AuditLog",
@@ -33,13 +40,17 @@ __all__ = [
     "FilePort",
     "Job",
     "JobLimits",
+    "Keys",
     "Operator",
     "OsFiles",
+    "Pool",
     "Record",
     "Report",
     "Session",
+    "Settings",
     "Signer",
     "Stage",
+    "Suppression",
     "Ticket",
     "Verify",
     "verify_log",

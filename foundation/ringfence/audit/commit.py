@@ -1,24 +1,49 @@
-"""What callers wait for: batches of records that become durable, or fail, together."""
+"""What one commit writes: records that become durable, or fail, together, and the lines that they become."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import threading
-from dataclasses import dataclass, field
+from binascii import hexlify
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from ringfence.audit.errors import TIMEOUT, UNAVAILABLE, AuditError
+from ringfence.audit.merkle import Frontier
+from ringfence.audit.records import Operator, Record, check_data, check_many, encode_data, encode_line
 
 MAX_RECORDS = 16_384
 MAX_BYTES = 8 * 1024 * 1024
+
+# Few enough that what is read back for the check stays in the processor's cache.
+_CHECKED_AT_ONCE = 256
+_sha256 = hashlib.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the durable chain: the last leaf hash (hexadecimal), the tree, and where in which segment it ends."""
+
+    chain: bytes
+    tree: Frontier
+    segment: int
+    size: int
+
+    @property
+    def seq(self) -> int:
+        """Number of the last record, 0 without one."""
+        return self.tree.size
 
 
 class Batch:
     """Records that one commit writes; filled under the log's lock, settled once by its writer."""
 
     def __init__(self) -> None:
-        self.bodies: list[tuple[int, bytes]] = []
-        self._bytes = 0
+        self.items: list[tuple[int, Record, bytes]] = []
+        self.size = 0
+        self.refused: dict[int, AuditError] = {}
         self._failure = ""
         self._settled = threading.Event()
         self._lock = threading.Lock()
@@ -26,11 +51,7 @@ class Batch:
 
     @property
     def full(self) -> bool:
-        return len(self.bodies) >= MAX_RECORDS or self._bytes >= MAX_BYTES
-
-    def add(self, time_ns: int, body: bytes) -> None:
-        self.bodies.append((time_ns, body))
-        self._bytes += len(body)
+        return len(self.items) >= MAX_RECORDS or self.size >= MAX_BYTES
 
     def settle(self, failure: str = "") -> None:
         """Tells everyone who waits that the batch is durable, or why it is not. Only the first call counts."""
@@ -40,17 +61,18 @@ class Batch:
             self._failure = failure
             self._settled.set()
             waiters, self._waiters = self._waiters, {}
+            self.items = []
         for loop, futures in waiters.items():
             # A loop that was closed meanwhile has nobody left who waits.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_wake, futures)
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, index: int, timeout_s: float) -> None:
         if not self._settled.wait(timeout_s):
             raise _late(timeout_s)
-        self._check()
+        self._check(index)
 
-    async def durable(self, timeout_s: float) -> None:
+    async def durable(self, index: int, timeout_s: float) -> None:
         future = self._subscribe(asyncio.get_running_loop())
         if future is not None:
             try:
@@ -58,7 +80,7 @@ class Batch:
                     await future
             except TimeoutError as error:
                 raise _late(timeout_s) from error
-        self._check()
+        self._check(index)
 
     def _subscribe(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
         with self._lock:
@@ -68,16 +90,50 @@ class Batch:
             self._waiters.setdefault(loop, []).append(future)
             return future
 
-    def _check(self) -> None:
+    def _check(self, index: int) -> None:
         if self._failure:
             raise unavailable(self._failure)
+        refused = self.refused.get(index)
+        if refused is not None:
+            raise refused
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """Stands for a record that was appended and is not yet known to be durable."""
+Ticket: TypeAlias = tuple[Batch, int]
+"""Stands for a record that was appended and is not yet known to be durable: its batch, and its place in that."""
 
-    batch: Batch = field(repr=False)
+
+def chain(head: Head, batch: Batch) -> tuple[Head, bytes]:
+    """The batch's lines after `head`, and the head behind them.
+
+    A record that could not be read back is refused, and a record that says so stands in its place.
+    """
+    base = seq = head.seq
+    prev = head.chain
+    lines: list[bytes] = []
+    leaves: list[bytes] = []
+    for start in range(0, len(batch.items), _CHECKED_AT_ONCE):
+        items = batch.items[start : start + _CHECKED_AT_ONCE]
+        tags = check_many([item[1] for item in items], [item[2] for item in items])
+        for (time_ns, record, data), tag in zip(items, tags, strict=True):
+            if isinstance(tag, AuditError):
+                batch.refused[len(lines)] = tag
+                tag, data = _unreadable(record)
+            seq += 1
+            line = encode_line(seq, base, prev, time_ns, tag, data)
+            leaf = _sha256(b"\0" + line).digest()
+            prev = hexlify(leaf)
+            lines.append(line)
+            leaves.append(leaf)
+    lines.append(b"")
+    written = b"\n".join(lines)
+    return Head(prev, head.tree.extend(leaves), head.segment, head.size + len(written)), written
+
+
+def _unreadable(record: Record) -> tuple[bytes, bytes]:
+    """The tag and data of what stands in a refused record's place."""
+    trace = Operator(event="unreadable", component=record.kind)
+    data = encode_data(trace)
+    return check_data(trace, data), data
 
 
 def unavailable(reason: str) -> AuditError:

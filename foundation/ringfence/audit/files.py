@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
+
+from ringfence.audit.records import MAX_LINE
+from ringfence.audit.verifier import Block
+
+_BLOCK = 256 * 1024
 
 
 class FilePort(Protocol):
@@ -28,6 +34,14 @@ class FilePort(Protocol):
         ...
 
     def close(self, descriptor: int) -> None: ...
+
+    def create(self, path: Path, content: bytes) -> None:
+        """Writes a file that only its owner may use, so that it is there whole or not at all; durable on return."""
+        ...
+
+    def remove(self, path: Path) -> None:
+        """Removes a file, durably; one that is not there is no error."""
+        ...
 
 
 class OsFiles:
@@ -57,22 +71,40 @@ class OsFiles:
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
 
+    def create(self, path: Path, content: bytes) -> None:
+        temporary = path.with_name(path.name + ".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self.append(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+        sync_folder(path.parent)
 
-def read_lines(path: Path, limit: int, *, until: int | None = None) -> Iterator[bytes]:
-    """The lines of a file's first `until` bytes (None: of all) with their newlines.
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
-    One longer than `limit` bytes comes in pieces without a newline. A missing file has no lines.
+
+def read_blocks(path: Path, *, skip: int = 0, until: int | None = None) -> Iterator[Block]:
+    """The lines of a file's first `until` bytes (None: of all) behind the first `skip`, in blocks of bounded size.
+
+    What follows the last newline, or is longer than any line may be, is given as a block's second half.
     """
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return
-    with file:
-        left = file.seek(0, os.SEEK_END) if until is None else until
-        file.seek(0)
-        while line := file.readline(min(limit, left)):
-            left -= len(line)
-            yield line
+    with path.open("rb") as file:
+        left = (sys.maxsize if until is None else until) - file.seek(skip)
+        rest = b""
+        while chunk := file.read(min(_BLOCK, left)):
+            left -= len(chunk)
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > MAX_LINE:
+                yield lines, rest
+                rest = b""
+            elif lines:
+                yield lines, b""
+        if rest:
+            yield [], rest
 
 
 def create_folder(folder: Path) -> None:
@@ -81,19 +113,6 @@ def create_folder(folder: Path) -> None:
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
         sync_folder(path.parent)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a small file, readable by its owner alone, so that it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        OsFiles().append(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,47 +2,57 @@
 
 A line is, without any space and with the fields in exactly this order:
 
-    {"v":1,"seq":N,"time_ns":T,"prev":"HASH","kind":"KIND","data":{...}}\\n
+    {"v":2,"seq":N,"base":B,"prev":"HASH","time_ns":T,"kind":"KIND/VERSION","data":{...}}
 
-- `v`       version of the whole schema (the envelope and every kind), now 1
+- `v`       version of this envelope, now 2
 - `seq`     1 for the first record of a log, then one more for each
+- `base`    how many records were durable when this line was written: the same for all lines of one group commit, and
+            one less than the `seq` of its first. After a power cut it tells a commit that nobody was told of from one
+            that was acknowledged: a line whose `base` is `B` proves that the records up to `B` were on the disk
+- `prev`    lowercase hexadecimal leaf hash (RFC 9162: SHA-256 over a zero byte and the line without its newline) of
+            the line before; 64 zeros in the first
 - `time_ns` nanoseconds since the Unix epoch by the writer's clock; it may step back when that clock does
-- `prev`    lowercase hexadecimal SHA-256 of the previous line, its newline included; 64 zeros in the first line
-- `kind`    names the type of `data`: decision, session, attestation, job or operator
+- `kind`    names the type of `data` and the version of its schema, such as `decision/1`
 - `data`    the record's fields in the order of its class below, none left out
 
 The encoding is canonical: UTF-8, only the escapes that RFC 8259 section 7 requires (the short form where there is
 one, `\\u00xx` in lowercase otherwise), integers without fraction or exponent. A line that would not be written again
 byte for byte is refused. Lines are at most `MAX_LINE` bytes.
 
+A change to a kind's fields is a new class with the next `schema`; the old class stays, so that old lines are read as
+what they were. A reader refuses versions that it does not know.
+
 No record has a free-form field: identifiers, codes, digests and numbers are all there is room for, so that a payload,
-a token or a key cannot be logged by accident. Digests are lowercase hexadecimal SHA-256, or empty where there is none.
+a token or a key cannot be logged by accident: bytes are refused, and what must be recognised again is logged as its
+digest. Digests are lowercase hexadecimal SHA-256, or empty where there is none.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, get_type_hints
 
 import msgspec
 
 from ringfence.audit.errors import BAD_RECORD, CORRUPT, AuditError
 
-VERSION = 1
-GENESIS = "0" * 64
+VERSION: Final = 2
+GENESIS = b"0" * 64
 MAX_LINE = 65_536
-"""Longest line in bytes, newline included."""
+"""Longest line in bytes, without its newline."""
 
 Identifier = Annotated[str, msgspec.Meta(max_length=256)]
 Resource = Annotated[str, msgspec.Meta(max_length=4096)]
-Digest = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
+Digest = Annotated[str, msgspec.Meta(max_length=64, description="SHA-256 in lowercase hexadecimal, or empty")]
+# A pattern would say the same as `_digests_hold` below, but costs as much as reading the rest of the record.
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Position = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
-class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, array_like=True):
     """One stage of a decision, written as the array `[name, verdict, code, micros]`."""
 
     name: Identifier
@@ -51,10 +61,11 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=
     micros: Count
 
 
-class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """A gateway's verdict on opening a session or on a request (`pipeline`)."""
 
     kind: ClassVar[str] = "decision"
+    schema: ClassVar[int] = 1
 
     decision_id: Identifier
     pipeline: Literal["session", "request"]
@@ -73,10 +84,11 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     duration_us: Count = 0
 
 
-class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """A session was opened or closed. `expires_at` in seconds since the epoch."""
 
     kind: ClassVar[str] = "session"
+    schema: ClassVar[int] = 1
 
     event: Literal["opened", "closed"]
     session: Identifier
@@ -89,10 +101,11 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     expires_at: Count = 0
 
 
-class Attestation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Attestation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """An attestation result was issued, accepted or refused. `status` is the EAR's (or `none`)."""
 
     kind: ClassVar[str] = "attestation"
+    schema: ClassVar[int] = 1
 
     event: Literal["issued", "accepted", "refused"]
     host_key_id: Identifier
@@ -103,7 +116,7 @@ class Attestation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     expires_at: Count = 0
 
 
-class JobLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class JobLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """The limits in force for one job: bytes, milliseconds, qubits."""
 
     memory_bytes: Count = 0
@@ -113,13 +126,18 @@ class JobLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     qubits: Count = 0
 
 
-class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the agent did with a job. An `admitted` one has spent its grant id and the caller's nonce for good."""
+class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """What the agent did with a job. An `admitted` one has spent its grant id and the caller's nonce for good.
+
+    A job that was refused before it was admitted has no limits.
+    """
 
     kind: ClassVar[str] = "job"
+    schema: ClassVar[int] = 1
 
     event: Literal["admitted", "finished", "refused", "killed"]
     job_id: Identifier
+    session: Identifier = ""
     principal: Identifier = ""
     grant_id: Identifier = ""
     spent_until: Count = 0
@@ -129,39 +147,101 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     input_digest: Digest = ""
     result_digest: Digest = ""
     receipt_digest: Digest = ""
-    limits: JobLimits = JobLimits()
+    limits: JobLimits | None = None
     duration_us: Count = 0
 
 
-class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A process was started or stopped, or its configuration, trust list or policy bundle was loaded."""
+class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """An isolated memory pool was made, used or destroyed. `offset` and `length` in bytes; never what was in it."""
+
+    kind: ClassVar[str] = "pool"
+    schema: ClassVar[int] = 1
+
+    event: Literal["created", "attached", "read", "written", "erased", "destroyed", "refused"]
+    pool: Identifier
+    session: Identifier = ""
+    principal: Identifier = ""
+    job_id: Identifier = ""
+    code: Identifier = ""
+    epoch: Count = 0
+    offset: Count = 0
+    length: Count = 0
+
+
+class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """What was done to a process or to its log, rather than by it for a caller.
+
+    started, stopped               the process
+    configuration, trust, policies what it loaded, by its digest
+    recovered                      opening the log dropped `dropped_bytes` that were written and never acknowledged
+    resumed                        an operator let the log go on after a failed sync
+    unreadable                     a record of the kind `component` was refused, because it could not be read back
+    """
 
     kind: ClassVar[str] = "operator"
+    schema: ClassVar[int] = 1
 
-    event: Literal["started", "stopped", "configuration", "trust", "policies"]
+    event: Literal["started", "stopped", "configuration", "trust", "policies", "recovered", "resumed", "unreadable"]
     component: Identifier
     version: Identifier = ""
     digest: Digest = ""
+    dropped_bytes: Count = 0
 
 
-Record = Decision | Session | Attestation | Job | Operator
+class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """So many `refusals` of one source had no record of their own since its last such record; `code` says why."""
 
-_DECODERS: MappingProxyType[str, msgspec.json.Decoder[Record]] = MappingProxyType(
-    {record.kind: msgspec.json.Decoder(record) for record in (Decision, Session, Attestation, Job, Operator)}
+    kind: ClassVar[str] = "suppression"
+    schema: ClassVar[int] = 1
+
+    code: Identifier
+    source: Identifier
+    refusals: Position
+
+
+Record = Decision | Session | Attestation | Job | Pool | Operator | Suppression
+
+_TYPES: tuple[type[Record], ...] = (Decision, Session, Attestation, Job, Pool, Operator, Suppression)
+KINDS: tuple[str, ...] = tuple(record.kind for record in _TYPES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    """How records of one type are read, and checked before they are written."""
+
+    tag: bytes
+    decoder: msgspec.json.Decoder[Record]
+    digests: attrgetter[Any] | None
+
+
+def _schema(record: type[Record]) -> _Schema:
+    names = [name for name, hint in get_type_hints(record, include_extras=True).items() if hint == Digest]
+    # Twice the same, so that a getter of one name gives a tuple too.
+    digests = attrgetter(*(names * 2 if len(names) == 1 else names)) if names else None
+    return _Schema(f"{record.kind}/{record.schema}".encode(), msgspec.json.Decoder(record), digests)
+
+
+_SCHEMAS: MappingProxyType[type[Record], _Schema] = MappingProxyType({record: _schema(record) for record in _TYPES})
+_TAGGED: MappingProxyType[str, _Schema] = MappingProxyType(
+    {schema.tag.decode(): schema for schema in _SCHEMAS.values()}
 )
-KINDS: tuple[str, ...] = tuple(_DECODERS)
+
+
+_DIGEST_SIZES = frozenset((0, 64))
 
 
 class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    v: Literal[1]
+    v: Literal[2]
     seq: Position
-    time_ns: Count
+    base: Count
     prev: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    time_ns: Count
     kind: Identifier
     data: msgspec.Raw
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,62 +249,116 @@ class Entry:
     """One record in its place in the log."""
 
     seq: int
-    time_ns: int
+    base: int
     prev: str
+    time_ns: int
     record: Record
 
 
-def encode_body(record: Record) -> bytes:
-    """The part of a record's line that does not depend on its place: `"kind":...,"data":{...}}` and the newline.
+def encode_data(record: Record) -> bytes:
+    """The `data` of a record's line. Raises AuditError(audit.bad_record) for what cannot be written at all.
 
-    Raises AuditError(audit.bad_record) for a value that the log could not read back, so that one wrongly filled
-    record never makes the log unreadable.
+    What `check_data` refuses is not found here: encoding is what a caller pays for, the check what the writer does.
     """
     try:
-        data = msgspec.json.encode(record)
-        same = _DECODERS[record.kind].decode(data) == record
+        data = _encode(record)
     except (ValueError, TypeError, OverflowError) as error:
-        raise _bad_record(record.kind, str(error)) from error
-    if not same:
-        raise _bad_record(record.kind, "a field holds a value of another type than it declares")
+        raise _bad_record(record, str(error)) from error
+    if type(record) not in _SCHEMAS:
+        raise _bad_record(record, "it is of no type that the log knows")
     if len(data) > MAX_LINE - 512:
-        raise _bad_record(record.kind, f"it takes {len(data)} bytes and a line holds at most {MAX_LINE}")
-    return _body(record.kind, data)
+        raise _bad_record(record, f"it takes {len(data)} bytes and a line holds at most {MAX_LINE}")
+    return data
 
 
-def encode_line(seq: int, time_ns: int, prev: str, body: bytes) -> bytes:
-    """A whole line, newline included, from `encode_body`'s result and its place."""
-    return b'{"v":%d,"seq":%d,"time_ns":%d,"prev":"%s",%s' % (VERSION, seq, time_ns, prev.encode(), body)
+def check_data(record: Record, data: bytes) -> bytes:
+    """The tag of a record that `data` can be read back as, so that no wrongly filled one makes the log unreadable.
+
+    Raises AuditError(audit.bad_record).
+    """
+    schema = _SCHEMAS[type(record)]
+    try:
+        found = schema.decoder.decode(data)
+    except ValueError as error:
+        raise _bad_record(record, str(error)) from error
+    if found != record:
+        raise _bad_record(record, "a field holds a value of another type than it declares")
+    if not _digests_hold(_digests(schema, record)):
+        raise _bad_record(record, "a digest is not 64 lowercase hexadecimal digits")
+    return schema.tag
 
 
-def line_hash(line: bytes) -> str:
-    """What the next line's `prev` must be: the hexadecimal SHA-256 of the line with its newline."""
-    return hashlib.sha256(line).hexdigest()
+def check_many(records: list[Record], data: list[bytes]) -> list[bytes | AuditError]:
+    """What `check_data` gives for each record, or raises, at two thirds of its price while all of them are good."""
+    schemas = [_SCHEMAS[type(record)] for record in records]
+    try:
+        found = [schema.decoder.decode(one) for schema, one in zip(schemas, data, strict=True)]
+    except ValueError:
+        found = []
+    digests = chain.from_iterable(map(_digests, schemas, records))
+    if found == records and _digests_hold(tuple(digests)):
+        return [schema.tag for schema in schemas]
+    return [_checked(record, one) for record, one in zip(records, data, strict=True)]
+
+
+def _checked(record: Record, data: bytes) -> bytes | AuditError:
+    try:
+        return check_data(record, data)
+    except AuditError as error:
+        return error
+
+
+def line_start(seq: int, base: int, prev: bytes) -> bytes:
+    """How a line begins that has this place in the log; `prev` is the hexadecimal leaf hash before it."""
+    return b'{"v":2,"seq":%d,"base":%d,"prev":"%s","time_ns":' % (seq, base, prev)
+
+
+def encode_line(seq: int, base: int, prev: bytes, time_ns: int, tag: bytes, data: bytes) -> bytes:
+    """A whole line without its newline, from its place and what `check_data` and `encode_data` gave."""
+    return b'{"v":2,"seq":%d,"base":%d,"prev":"%s","time_ns":%d,"kind":"%s","data":%s}' % (
+        seq,
+        base,
+        prev,
+        time_ns,
+        tag,
+        data,
+    )
 
 
 def decode_line(line: bytes) -> Entry:
-    """The record of one line (newline included). Raises AuditError(audit.corrupt) for anything but a canonical line."""
+    """The record of one line (without its newline). Raises AuditError(audit.corrupt) for any but a canonical line."""
     if len(line) > MAX_LINE:
         raise _unreadable(f"it is longer than {MAX_LINE} bytes")
     try:
         envelope = _ENVELOPE.decode(line)
-        decoder = _DECODERS.get(envelope.kind)
-        if decoder is None:
-            raise _unreadable("its kind is not one that this version knows")
-        record = decoder.decode(envelope.data)
-        body = _body(record.kind, msgspec.json.encode(record))
+        schema = _TAGGED.get(envelope.kind)
+        if schema is None:
+            raise _unreadable("its kind, or the version of it, is not one that this version knows")
+        record = schema.decoder.decode(envelope.data)
     except (ValueError, RecursionError) as error:
         raise _unreadable(str(error)) from error
-    if encode_line(envelope.seq, envelope.time_ns, envelope.prev, body) != line:
+    if not _digests_hold(_digests(schema, record)):
+        raise _unreadable("a digest is not 64 lowercase hexadecimal digits")
+    place = (envelope.seq, envelope.base, envelope.prev.encode(), envelope.time_ns)
+    if encode_line(*place, schema.tag, _encode(record)) != line:
         raise _unreadable("it is not in the canonical encoding")
-    return Entry(envelope.seq, envelope.time_ns, envelope.prev, record)
+    return Entry(envelope.seq, envelope.base, envelope.prev, envelope.time_ns, record)
 
 
-def _body(kind: str, data: bytes) -> bytes:
-    return b'"kind":"%s","data":%s}\n' % (kind.encode(), data)
+def _digests(schema: _Schema, record: Record) -> tuple[str, ...]:
+    return schema.digests(record) if schema.digests is not None else ()
 
 
-def _bad_record(kind: str, reason: str) -> AuditError:
+def _digests_hold(digests: tuple[str, ...]) -> bool:
+    joined = "".join(digests)
+    try:
+        return _DIGEST_SIZES.issuperset(map(len, digests)) and bytes.fromhex(joined).hex() == joined
+    except ValueError:
+        return False
+
+
+def _bad_record(record: Record, reason: str) -> AuditError:
+    kind = getattr(record, "kind", type(record).__name__)
     return AuditError(
         BAD_RECORD,
         f"A {kind} record cannot be logged: {reason}.",

@@ -1,24 +1,45 @@
-"""AES-256-GCM (SP 800-38D), HKDF-SHA256 (RFC 5869), HMAC-SHA256 (RFC 2104) and SHA-256 over plain bytes."""
+"""Hashes, MAC, key derivation and the usual AEAD over plain bytes.
+
+SHA-256 (FIPS 180-4), BLAKE3 (draft-aumasson-blake3), HMAC-SHA256 (RFC 2104), HKDF-SHA256 (RFC 5869), AES-256-GCM.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from blake3 import blake3
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from ringfence.crypto.errors import CIPHERTEXT_INVALID, SIGNATURE_INVALID, CryptoError
+from ringfence.crypto.aeads import KEY_SIZE, NONCE_SIZE, aead
+from ringfence.crypto.errors import SIGNATURE_INVALID, CryptoError
 
-NONCE_SIZE = 12
-KEY_SIZE = 32
+__all__ = [
+    "KEY_SIZE",
+    "NONCE_SIZE",
+    "blake3_digest",
+    "digest",
+    "hkdf_expand",
+    "hkdf_extract",
+    "mac",
+    "seal",
+    "unseal",
+    "verify_mac",
+]
+
+_AEAD: Final = aead("AES-256-GCM")
 
 
 def digest(data: bytes) -> bytes:
     """SHA-256 of `data`, 32 bytes."""
     return hashlib.sha256(data).digest()
+
+
+def blake3_digest(data: bytes) -> bytes:
+    """BLAKE3 of `data`, 32 bytes: for large data that Ringfence itself hashes; signed things use SHA-256."""
+    return blake3(data).digest()
 
 
 def mac(key: bytes, data: bytes) -> bytes:
@@ -44,12 +65,9 @@ def hkdf_expand(key: bytes, info: bytes, length: int) -> bytes:
 
 def seal(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
     """AES-256-GCM ciphertext and tag. A nonce must never be used twice with a key."""
-    return AESGCM(key).encrypt(nonce, plaintext, associated)
+    return _AEAD.cipher(key).seal(nonce, plaintext, associated)
 
 
 def unseal(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
     """The plaintext; raises `CryptoError` (`crypto.ciphertext_invalid`) and gives nothing out when it was altered."""
-    try:
-        return AESGCM(key).decrypt(nonce, ciphertext, associated)
-    except InvalidTag:
-        raise CryptoError(CIPHERTEXT_INVALID, "The ciphertext does not hold for this key.") from None
+    return _AEAD.cipher(key).open(nonce, ciphertext, associated)

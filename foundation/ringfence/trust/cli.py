@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ringfence.trust.pins import Pin
 
+MAX_OVERLAP_DAYS = 366
 ROLES = ("client", "gateway", "agent", "verifier")
 
 
@@ -38,9 +39,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--group", metavar="G", action="append", default=[], help="a policy group of the client; may be repeated"
     )
-    add.add_argument(
-        "--expires", metavar="DATE", help="when the pin ends: 2027-01-31 or 2027-01-31T12:00:00+01:00 (UTC unless said)"
+    _expiry(add)
+
+    rotate = actions.add_parser(
+        "rotate",
+        help="replace a pinned key, with an overlap",
+        description="Pin a new key under a pinned name. The old key counts for the overlap, so that its owner can "
+        "change over without an interruption; the new pin keeps the groups. Where the old key may be in the wrong "
+        "hands, give --overlap-days 0.",
     )
+    _role_and_name(rotate)
+    rotate.add_argument("public_key", metavar="PUBLIC_KEY_FILE", type=Path, help="the owner's new public key file")
+    _place(rotate)
+    rotate.add_argument(
+        "--overlap-days",
+        metavar="N",
+        type=int,
+        default=7,
+        help="how long the old key still counts, 0 to 366 (default 7)",
+    )
+    _expiry(rotate)
 
     listing = actions.add_parser("list", help="show every pinned key", description="Show every pinned key.")
     _place(listing)
@@ -48,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     remove = actions.add_parser(
         "remove",
         help="stop trusting a key",
-        description="Remove a pin. A running gateway or agent forgets it when it next loads its trust list.",
+        description="Remove every key of a name. A running gateway or agent forgets it when it next loads its list.",
     )
     _role_and_name(remove)
     _place(remove)
@@ -60,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
             return _generate(arguments)
         case "add":
             return _add(arguments)
+        case "rotate":
+            return _rotate(arguments)
         case "remove":
             return _remove(arguments)
         case _:
@@ -69,6 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _role_and_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("role", metavar="ROLE", choices=ROLES, help=f"what the key may be: {', '.join(ROLES)}")
     parser.add_argument("name", metavar="NAME", help="whose key it is; unique within the role")
+
+
+def _expiry(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--expires", metavar="DATE", help="when the pin ends: 2027-01-31 or 2027-01-31T12:00:00+01:00 (UTC unless said)"
+    )
 
 
 def _place(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +139,32 @@ def _add(arguments: argparse.Namespace) -> int:
     )
     change(_file(arguments), lambda trust: trust.add(pin))
     return _done(arguments, "pinned", pin.role.value, pin.name, pin.key_id)
+
+
+def _rotate(arguments: argparse.Namespace) -> int:
+    from ringfence.crypto import key_id
+    from ringfence.errors import BAD_ARGUMENT, UsageError
+    from ringfence.trust.keys import load_public
+    from ringfence.trust.pins import Role
+    from ringfence.trust.store import change, load
+
+    if not 0 <= arguments.overlap_days <= MAX_OVERLAP_DAYS:
+        raise UsageError(
+            BAD_ARGUMENT,
+            f"{arguments.overlap_days} is not 0 to {MAX_OVERLAP_DAYS} days.",
+            field="--overlap-days",
+            hint="Old and new key both count meanwhile: keep it short.",
+        )
+    role, path, now = Role(arguments.role), _file(arguments), int(time.time())
+    public = load_public(arguments.public_key)
+    overlap_s = arguments.overlap_days * 86_400
+    expires_at = None if arguments.expires is None else _date(arguments.expires, now)
+    load(path)  # a list that does not exist is a wrong path, not an empty list
+    change(
+        path,
+        lambda trust: trust.rotate(role, arguments.name, public, now=now, overlap_s=overlap_s, expires_at=expires_at),
+    )
+    return _done(arguments, "rotated", role.value, arguments.name, key_id(public))
 
 
 def _remove(arguments: argparse.Namespace) -> int:

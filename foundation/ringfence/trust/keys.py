@@ -11,11 +11,11 @@ import binascii
 import os
 import re
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ringfence.crypto import COMPOSITE, key_id
+from ringfence.crypto import COMPOSITE, CryptoError, key_id
+from ringfence.crypto.forms import import_public
 from ringfence.trust.errors import KEY_EXISTS, KEY_MALFORMED, UNSAFE_FILE, TrustError
 from ringfence.trust.files import read, write_new
 from ringfence.trust.pins import PUBLIC_KEY_BYTES
@@ -77,13 +77,30 @@ def load_private(path: Path) -> KeyPair:
     Raises `TrustError`: trust.missing_file, trust.unsafe_file where anyone but its owner may read or write it or
     where it belongs to someone else, trust.key_malformed.
     """
-    raw = _load(path, PRIVATE, PRIVATE_KEY_BYTES, only_the_owner)
+    raw = _unpack(path, read(path, only_the_owner), PRIVATE, PRIVATE_KEY_BYTES)
     return KeyPair(COMPOSITE.public(raw), raw)
 
 
 def load_public(path: Path) -> bytes:
-    """The public key (1984 bytes) of a public key file; `TrustError` trust.missing_file or trust.key_malformed."""
-    return _load(path, PUBLIC, PUBLIC_KEY_BYTES, lambda _status, _path: None)
+    """The public key (1984 bytes) of a file: Ringfence's own block, PEM, DER or JWK.
+
+    Raises `TrustError` trust.missing_file or trust.key_malformed.
+    """
+    data = read(path, lambda _status, _path: None)
+    if data.startswith(b"-----BEGIN RINGFENCE"):
+        return _unpack(path, data, PUBLIC, PUBLIC_KEY_BYTES)
+    try:
+        algorithm, public = import_public(data)
+    except CryptoError as error:
+        raise TrustError(KEY_MALFORMED, f"{path}: {error.message}", field=str(path), hint=error.hint) from error
+    if algorithm != COMPOSITE.name:
+        raise TrustError(
+            KEY_MALFORMED,
+            f"{path}: the key is of {algorithm}, not of {COMPOSITE.name}.",
+            field=str(path),
+            hint="Pin the key that its owner made with `ringfence trust generate` or `ringfence keys generate`.",
+        )
+    return public
 
 
 def armour(label: str, raw: bytes) -> bytes:
@@ -109,8 +126,7 @@ def unarmour(label: str, data: bytes) -> bytes:
     return raw
 
 
-def _load(path: Path, label: str, size: int, check: Callable[[os.stat_result, Path], None]) -> bytes:
-    data = read(path, check)
+def _unpack(path: Path, data: bytes, label: str, size: int) -> bytes:
     try:
         raw = unarmour(label, data)
     except TrustError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from ringfence.crypto import key_id
 from ringfence.trust.errors import CONFLICT, EXPIRED, MALFORMED, NO_SUCH_PIN, UNKNOWN_KEY, WRONG_ROLE, TrustError
@@ -37,11 +38,13 @@ class Pin:
     added_at: int
     groups: tuple[str, ...] = ()
     expires_at: int | None = None
+    key_id: str = field(init=False, compare=False)
+    """The name of the key itself: "rf1" and the unpadded base64url of its SHA-256."""
 
     def __post_init__(self) -> None:
-        for text, field in ((self.name, "name"), *((group, "groups") for group in self.groups)):
+        for text, where in ((self.name, "name"), *((group, "groups") for group in self.groups)):
             if not 0 < len(text) <= MAX_NAME or not text.isprintable():
-                raise TrustError(MALFORMED, f"{text!r} is not 1 to {MAX_NAME} printable characters.", field=field)
+                raise TrustError(MALFORMED, f"{text!r} is not 1 to {MAX_NAME} printable characters.", field=where)
         if len(self.public) != PUBLIC_KEY_BYTES:
             raise TrustError(
                 MALFORMED,
@@ -60,11 +63,7 @@ class Pin:
             raise TrustError(
                 MALFORMED, f"{self.name!r} names a group twice, or more than {MAX_GROUPS} groups.", field="groups"
             )
-
-    @property
-    def key_id(self) -> str:
-        """The name of the key itself: "rf1" and the unpadded base64url of its SHA-256."""
-        return key_id(self.public)
+        object.__setattr__(self, "key_id", key_id(self.public))
 
     def expired(self, now: int) -> bool:
         """Whether the pin no longer counts at `now`."""
@@ -73,27 +72,37 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class TrustList:
-    """Every pinned key. Within a role a name has one key and a key has one name; else `TrustError` trust.conflict."""
+    """Every pinned key. Within a role a key has one name, and a name one key, or two while it changes from one to the
+    other: the older one first, and with an expiry. Anything else is `TrustError` trust.conflict.
+    """
 
     pins: tuple[Pin, ...] = ()
+    _by_key: Mapping[str, tuple[Pin, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        names: set[tuple[Role, str]] = set()
-        keys: set[tuple[Role, bytes]] = set()
+        names: dict[tuple[Role, str], list[Pin]] = {}
+        by_key: dict[str, tuple[Pin, ...]] = {}
         for pin in self.pins:
-            if (pin.role, pin.name) in names:
-                raise TrustError(
-                    CONFLICT, f"the {pin.role.value} {pin.name!r} is pinned twice.", field="name", hint="Remove one."
-                )
-            if (pin.role, pin.public) in keys:
+            twin = next((held for held in by_key.get(pin.key_id, ()) if held.role is pin.role), None)
+            if twin is not None:
+                where = "twice" if twin.name == pin.name else "under another name already"
                 raise TrustError(
                     CONFLICT,
-                    f"the key of the {pin.role.value} {pin.name!r} is pinned under another name already.",
+                    f"the key of the {pin.role.value} {pin.name!r} is pinned {where}.",
                     field="public_key",
                     hint="Remove the other pin first.",
                 )
-            names.add((pin.role, pin.name))
-            keys.add((pin.role, pin.public))
+            by_key[pin.key_id] = (*by_key.get(pin.key_id, ()), pin)
+            names.setdefault((pin.role, pin.name), []).append(pin)
+        for (role, name), held in names.items():
+            if len(held) > 2 or (len(held) == 2 and held[0].expires_at is None):
+                raise TrustError(
+                    CONFLICT,
+                    f"the {role.value} {name!r} has {len(held)} keys, and no overlap that ends.",
+                    field="name",
+                    hint="Remove one; `ringfence trust rotate` replaces a key with an overlap.",
+                )
+        object.__setattr__(self, "_by_key", by_key)
 
     def find(self, role: Role, key: str, now: int) -> Pin:
         """The pin of the key with the id `key` in `role`, valid at `now` (seconds since 1970).
@@ -101,7 +110,7 @@ class TrustList:
         Raises `TrustError`: trust.unknown_key, trust.wrong_role where the key is pinned for something else only,
         trust.expired.
         """
-        held = [pin for pin in self.pins if pin.key_id == key]
+        held = self._by_key.get(key, ())
         if not held:
             raise TrustError(
                 UNKNOWN_KEY,
@@ -135,27 +144,62 @@ class TrustList:
 
         Raises `TrustError` trust.conflict.
         """
-        others = []
-        for held in self.pins:
-            if (held.role, held.name) != (pin.role, pin.name):
-                others.append(held)
-            elif held.public != pin.public:
-                raise TrustError(
-                    CONFLICT,
-                    f"the {pin.role.value} {pin.name!r} is pinned with another key, {held.key_id}.",
-                    field="name",
-                    hint=f"If the key really changed, first run `ringfence trust remove {pin.role.value}`.",
-                )
-        return TrustList((*others, pin))
+        held = [other for other in self.pins if (other.role, other.name) == (pin.role, pin.name)]
+        if not held:
+            return TrustList((*self.pins, pin))
+        if pin.public not in [other.public for other in held]:
+            raise TrustError(
+                CONFLICT,
+                f"the {pin.role.value} {pin.name!r} is pinned with another key, {held[-1].key_id}.",
+                field="name",
+                hint=f"If the key really changed, run `ringfence trust rotate {pin.role.value}`.",
+            )
+        return TrustList(tuple(pin if other in held and other.public == pin.public else other for other in self.pins))
+
+    def rotate(
+        self, role: Role, name: str, public: bytes, *, now: int, overlap_s: int, expires_at: int | None = None
+    ) -> TrustList:
+        """The list where `name` has the new key `public`, and the old one for `overlap_s` more seconds at most.
+
+        The new pin keeps the groups; `expires_at` is its own. Without an overlap the old key stops counting at once.
+        Raises `TrustError`: trust.no_such_pin, trust.conflict where the key is the same, pinned in this role already,
+        or an earlier change of key has not ended.
+        """
+        held = [pin for pin in self.pins if (pin.role, pin.name) == (role, name)]
+        if not held:
+            raise _no_such_pin(role, name)
+        if public in [pin.public for pin in held]:
+            raise TrustError(
+                CONFLICT,
+                f"the {role.value} {name!r} has this key already.",
+                field="public_key",
+                hint="Give the new key's public file.",
+            )
+        current, others = held[-1], [pin for pin in self.pins if pin not in held]
+        if len(held) == 2 and not held[0].expired(now) and overlap_s:
+            raise TrustError(
+                CONFLICT,
+                f"the {role.value} {name!r} is changing its key already, and {held[0].key_id} still counts.",
+                field="name",
+                hint="Wait until that key has expired, or rotate without an overlap.",
+            )
+        new = Pin(name, role, public, now, current.groups, expires_at)
+        ends = now + overlap_s if current.expires_at is None else min(now + overlap_s, current.expires_at)
+        old = (replace(current, expires_at=ends),) if ends > now else ()
+        return TrustList((*others, *old, new))
 
     def remove(self, role: Role, name: str) -> TrustList:
-        """The list without the pin of `name` in `role`; `TrustError` trust.no_such_pin where there is none."""
+        """The list without the keys of `name` in `role`; `TrustError` trust.no_such_pin where there is none."""
         left = tuple(pin for pin in self.pins if (pin.role, pin.name) != (role, name))
         if len(left) == len(self.pins):
-            raise TrustError(
-                NO_SUCH_PIN,
-                f"no {role.value} named {name!r} is pinned.",
-                field="name",
-                hint="`ringfence trust list` shows every pin.",
-            )
+            raise _no_such_pin(role, name)
         return TrustList(left)
+
+
+def _no_such_pin(role: Role, name: str) -> TrustError:
+    return TrustError(
+        NO_SUCH_PIN,
+        f"no {role.value} named {name!r} is pinned.",
+        field="name",
+        hint="`ringfence trust list` shows every pin.",
+    )

@@ -38,7 +38,8 @@ from ringfence.client.errors import (
 )
 from ringfence.client.transport import Answer, Transport
 from ringfence.crypto import COMPOSITE, CryptoError, Signer, digest, key_id
-from ringfence.crypto.handshake import Established, Initiator
+from ringfence.crypto.combiner import Bound
+from ringfence.crypto.handshake import NO_SHARES, Established, Initiator, Shares
 from ringfence.errors import Code, Kind
 from ringfence.plugin.api import (
     JOBS_PATH,
@@ -79,6 +80,7 @@ class Client:
     """A caller with its key pair, one gateway whose public key is pinned, and the pinned verifiers.
 
     `accept` names the host's trust statuses that this caller accepts; `none` (not attested) must be asked for.
+    `shares` are offered to the gateway as additions to the session's keys.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Client:
         accept: frozenset[str] = ATTESTED,
         timeout_s: float = 30.0,
         clock: Callable[[], float] = time.time,
+        shares: Shares = NO_SHARES,
     ) -> None:
         self.signer = signer
         self.timeout_s = timeout_s
@@ -99,6 +102,7 @@ class Client:
         self._verifiers = {key_id(public): public for public in verifiers}
         self._accept = accept
         self._clock = clock
+        self._shares = shares
 
     def __enter__(self) -> Client:
         return self
@@ -115,7 +119,12 @@ class Client:
     def open_session(self, *, timeout_s: float | None = None) -> Session:
         """An open session. Raises `RefusedError` where the gateway denies, `ClientError` where a check fails."""
         initiator = Initiator.start(
-            self.signer, self._gateway, SESSION_PURPOSE, now=self.now(), random=secrets.token_bytes
+            self.signer,
+            self._gateway,
+            SESSION_PURPOSE,
+            now=self.now(),
+            random=secrets.token_bytes,
+            shares=self._shares,
         )
         answer = self.post(SESSIONS_PATH, initiator.message, {}, timeout_s=timeout_s)
         established = initiator.finish(answer.body, self._check_host)
@@ -138,7 +147,7 @@ class Client:
     def _result(self, parameters: SessionParameters) -> AttestationResult:
         return attestation_result.check(parameters.attestation, verifiers=self._verifiers, now=self.now())
 
-    def _check_host(self, nonce: bytes, encoded: bytes) -> None:
+    def _check_host(self, nonce: bytes, encoded: bytes) -> Bound:
         parameters = _decode(encoded, SessionParameters)
         result = self._result(parameters)
         message = host_proof_message(nonce, key_id(self._gateway))
@@ -157,6 +166,7 @@ class Client:
                 field="accept",
                 hint="Have the host attested, or accept the status by name.",
             )
+        return Bound(attestation=attestation_result.digest(parameters.attestation), policies=parameters.bundle_digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from ringfence.crypto.kems import AdditionalShareKemName
+
 MIB = 1024 * 1024
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
@@ -39,7 +41,11 @@ class GatewayLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the gateway listens, what it decides by, and the host it guards. Paths are relative to the file."""
+    """Where the gateway listens, what it decides by, and the host it guards. Paths are relative to the file.
+
+    `additional_shares` are taken into the keys of a client's session where the client offers one, in this order, and
+    offered to the agent; without a common one either is refused only where `additional_share_required` says so.
+    """
 
     component: ClassVar[str] = "gateway"
     example: ClassVar[str] = """\
@@ -73,4 +79,6 @@ body_bytes = 67108864
     trust: Path
     host: HostSettings
     policies: str = "default"
+    additional_shares: tuple[AdditionalShareKemName, ...] = ()
+    additional_share_required: bool = False
     limits: GatewayLimits = GatewayLimits()

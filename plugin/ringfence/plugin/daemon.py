@@ -18,6 +18,7 @@ import uvicorn
 from ringfence import attestation, audit
 from ringfence.agent.api.remote import RemoteAgent
 from ringfence.crypto import COMPOSITE, Signer
+from ringfence.crypto.handshake import Shares
 from ringfence.errors import BAD_ARGUMENT
 from ringfence.plugin import opening, requests
 from ringfence.plugin.app import GatewayApp
@@ -74,6 +75,7 @@ async def _serve(
         log=log,
         clock_ns=time.time_ns,
         random=secrets.token_bytes,
+        shares=Shares.named(config.additional_shares, required=config.additional_share_required),
     )
     app = GatewayApp(
         _gate(config, signer, trust, decider, log, link),
@@ -123,6 +125,7 @@ def _gate(
             lifetime_s=limits.session_lifetime_s,
             clock_ns=time.time_ns,
             random=secrets.token_bytes,
+            shares=Shares.named(config.additional_shares, required=config.additional_share_required),
         ),
         requests=requests.RequestPipeline(
             gateway=signer.key_id,

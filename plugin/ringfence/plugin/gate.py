@@ -14,6 +14,7 @@ from ringfence import audit
 from ringfence.agent.api.errors import CHANNEL_UNKNOWN
 from ringfence.agent.api.remote import Finished
 from ringfence.crypto import Signer
+from ringfence.crypto.combiner import Bound
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import REQUEST_KEY, JobAnswer, SessionParameters, StageView
 from ringfence.plugin.docket import Decided
@@ -84,7 +85,8 @@ class Gate:
             decision_id=decided.record.decision_id,
             trace=trace,
         )
-        reply, established = opening.responder.finish(self._signer, msgspec.msgpack.encode(parameters))
+        bound = Bound(attestation=opening.host.digest, policies=self._bundle_digest)
+        reply, established = opening.responder.finish(self._signer, msgspec.msgpack.encode(parameters), bound)
         session = Session(
             name=established.name,
             principal=opening.pin.key_id,

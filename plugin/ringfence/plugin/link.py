@@ -19,7 +19,7 @@ from ringfence.agent.api.jobs import HOST_PROOF_CONTEXT, host_proof_message
 from ringfence.agent.api.remote import RemoteAgent
 from ringfence.attestation import evidence, result
 from ringfence.crypto import COMPOSITE, Signer, mac
-from ringfence.crypto.handshake import Established, Initiator, Random
+from ringfence.crypto.handshake import NO_SHARES, Established, Initiator, Random, Shares
 from ringfence.errors import RingfenceError
 from ringfence.plugin.host import Attested, Host, Unreachable
 from ringfence.trust import Role, TrustList
@@ -51,6 +51,7 @@ class HostLink:
         log: audit.AuditLog,
         clock_ns: Callable[[], int],
         random: Random,
+        shares: Shares = NO_SHARES,
     ) -> None:
         self.remote = remote
         self._agent = agent
@@ -60,6 +61,7 @@ class HostLink:
         self._log = log
         self._clock_ns = clock_ns
         self._random = random
+        self._shares = shares
         self._proof_key = b""
         self._renewing = asyncio.Lock()
         self._host: Host | None = None
@@ -130,7 +132,9 @@ class HostLink:
         return Attested(self._agent, concluded, token, result.digest(token), channel.name, channel.key(GRANT_KEY))
 
     async def _open_channel(self, public: bytes) -> Established:
-        initiator = Initiator.start(self._signer, public, CHANNEL_PURPOSE, now=self._now(), random=self._random)
+        initiator = Initiator.start(
+            self._signer, public, CHANNEL_PURPOSE, now=self._now(), random=self._random, shares=self._shares
+        )
         return initiator.finish(await self.remote.open_channel(initiator.message))
 
     async def _record(self, host: Host) -> None:

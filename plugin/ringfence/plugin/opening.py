@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from ringfence.attestation.result import AttestationResult
 from ringfence.crypto import Signer
-from ringfence.crypto.handshake import HELLO_LIFETIME_S, Greeted, Random, Received, Responder
+from ringfence.crypto.handshake import HELLO_LIFETIME_S, NO_SHARES, Greeted, Random, Received, Responder, Shares
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import SESSION_PURPOSE
 from ringfence.plugin.docket import Decided, Docket
@@ -58,6 +58,7 @@ class OpeningPipeline:
         lifetime_s: int,
         clock_ns: Callable[[], int],
         random: Random,
+        shares: Shares = NO_SHARES,
     ) -> None:
         self._signer = signer
         self._trust = trust
@@ -68,6 +69,7 @@ class OpeningPipeline:
         self._lifetime_s = lifetime_s
         self._clock_ns = clock_ns
         self._random = random
+        self._shares = shares
 
     def decide(self, message: bytes, host: Host, *, source: str, now: int) -> Decided[Opening]:
         """The decision on one hello."""
@@ -128,7 +130,7 @@ class OpeningPipeline:
     def _answer(self, docket: Docket, greeted: Greeted, attested: Attested, now: int) -> Responder:
         name = docket.session = self._random(16).hex()
         expires_at = min(now + self._lifetime_s, attested.result.expires_at)
-        return greeted.answer(self._signer, name=name, expires_at=expires_at, random=self._random)
+        return greeted.answer(self._signer, name=name, expires_at=expires_at, random=self._random, shares=self._shares)
 
 
 REPLAY_LIFETIME_S = 2 * HELLO_LIFETIME_S

@@ -1,55 +1,49 @@
-"""Measure what Ringfence promises on speed, on this machine: medians, tails and ratios paired in one run."""
+"""A minimal job through gateway and agent, split by stage, beside raw fdatasync."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ringfence.client.bench.figures import cells, ratio, summary
 from ringfence.errors import BAD_ARGUMENT, UsageError
-from ringfence.terminal import print_json, print_table
+from ringfence.terminal import print_table
 
 DEFAULT_REQUESTS: Final = 300
 MINIMAL_GUEST: Final = '(module (memory (export "memory") 1) (func (export "_start")))'
 
 
+SUMMARY: Final = "a minimal job through gateway and agent, split by stage"
+DESCRIPTION: Final = (
+    "Runs minimal jobs one after another through a gateway and an agent of their own, and splits each into decision, "
+    "wait for durability, job and transport. Raw fdatasync is measured between the jobs, on the same file system. "
+    "Times in microseconds."
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `ringfence bench`."""
-    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
-    spine = names.add_parser(
-        "spine",
-        help="a minimal job through gateway and agent, split by stage",
-        description="Runs minimal jobs one after another through a gateway and an agent of their own, and splits each "
-        "into decision, wait for durability, job and transport. Raw fdatasync is measured between the jobs, on the "
-        "same file system. Times in microseconds.",
-    )
-    spine.add_argument(
+    """The arguments of `ringfence bench spine`."""
+    parser.add_argument(
         "--requests", type=int, default=DEFAULT_REQUESTS, metavar="N", help="jobs to run (%(default)s; at least 20)"
     )
-    spine.add_argument(
+    parser.add_argument(
         "--state", type=Path, metavar="DIR", help="keep the state there; its file system is what is measured"
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Runs one benchmark and prints its figures."""
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The figures; raises `usage.bad_argument` for too few requests."""
     if arguments.requests < 20:
         raise UsageError(
             BAD_ARGUMENT, "Fewer than 20 requests give no p99.", field="requests", hint="Ask for 300 or more."
         )
     with tempfile.TemporaryDirectory(prefix="ringfence-bench-") as temporary:
-        figures = spine(arguments.state or Path(temporary), arguments.requests)
-    if arguments.json:
-        print_json(figures)
-    else:
-        _show(figures)
-    return 0
+        return spine(arguments.state or Path(temporary), arguments.requests)
 
 
 def spine(state: Path, requests: int) -> dict[str, Any]:
@@ -92,16 +86,16 @@ def spine(state: Path, requests: int) -> dict[str, Any]:
     return {
         "requests": requests,
         "opening_us": round(opening),
-        "job": _summary(totals),
+        "job": summary(totals),
         "split": {
-            "decision": _summary(decisions),
-            "durability_wait": _summary(waits),
-            "sandbox": _summary(jobs),
-            "transport_and_agent": _summary(rest),
+            "decision": summary(decisions),
+            "durability_wait": summary(waits),
+            "sandbox": summary(jobs),
+            "transport_and_agent": summary(rest),
         },
-        "warm_request": {"stages": {name: _summary(values) for name, values in stages.items()}},
-        "raw_fdatasync": _summary(syncs),
-        "ratios": {"durability_wait_over_fdatasync_p50": _ratio(waits, syncs)},
+        "warm_request": {"stages": {name: summary(values) for name, values in stages.items()}},
+        "raw_fdatasync": summary(syncs),
+        "ratios": {"durability_wait_over_fdatasync_p50": ratio(waits, syncs)},
     }
 
 
@@ -117,28 +111,13 @@ def _raw_sync(folder: Path) -> float:
         os.close(descriptor)
 
 
-def _summary(micros: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(micros)
-    return {
-        "p50_us": round(statistics.median(ordered), 1),
-        "p99_us": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 1),
-    }
-
-
-def _ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    return round(statistics.median(above) / statistics.median(below), 2)
-
-
-def _show(figures: dict[str, Any]) -> None:
+def show(figures: dict[str, Any]) -> None:
+    """Prints the figures for people."""
     print(f"{figures['requests']} minimal jobs; opening a session took {figures['opening_us']:,} us\n")
-    rows = [["", "p50 us", "p99 us"], ["whole job, as the client sees it", *_cells(figures["job"])]]
-    rows += [[f"  {name.replace('_', ' ')}", *_cells(values)] for name, values in figures["split"].items()]
-    rows += [["raw fdatasync on the same file system", *_cells(figures["raw_fdatasync"])]]
-    rows += [[f"stage {name}", *_cells(values)] for name, values in figures["warm_request"]["stages"].items()]
+    rows = [["", "p50 us", "p99 us"], ["whole job, as the client sees it", *cells(figures["job"])]]
+    rows += [[f"  {name.replace('_', ' ')}", *cells(values)] for name, values in figures["split"].items()]
+    rows += [["raw fdatasync on the same file system", *cells(figures["raw_fdatasync"])]]
+    rows += [[f"stage {name}", *cells(values)] for name, values in figures["warm_request"]["stages"].items()]
     print_table(rows)
-    ratio = figures["ratios"]["durability_wait_over_fdatasync_p50"]
-    print(f"\nThe wait for durability is {ratio} times a raw fdatasync at the median.")
-
-
-def _cells(summary: dict[str, float]) -> list[str]:
-    return [f"{summary['p50_us']:,.0f}", f"{summary['p99_us']:,.0f}"]
+    waited = figures["ratios"]["durability_wait_over_fdatasync_p50"]
+    print(f"\nThe wait for durability is {waited} times a raw fdatasync at the median.")
