@@ -40,7 +40,7 @@ def line_of(record: Record, seq: int = 1, prev: str = GENESIS) -> bytes:
 
 
 def test_a_line_is_exactly_the_documented_bytes() -> None:
-    body = b'"kind":"operator","data":{"event":"started","component":"agent","version":"","actor":"","digest":""}}\n'
+    body = b'"kind":"operator","data":{"event":"started","component":"agent","version":"","digest":""}}\n'
     line = b'{"v":1,"seq":1,"time_ns":1000,"prev":"%s",%s' % (b"0" * 64, body)
     assert line_of(RECORDS[-1]) == line
     assert line_hash(line) == hashlib.sha256(line).hexdigest()
@@ -97,9 +97,9 @@ GOOD = line_of(RECORDS[-1])
         GOOD.replace(b'"seq":1', b'"seq":01'),
         GOOD.replace(b'"kind":"operator"', b'"kind":"secret"'),
         GOOD.replace(b'"kind":"operator"', b'"kind":"session"'),
-        GOOD.replace(b'"actor":""', b'"actor":"","actor":""'),
-        GOOD.replace(b'"actor":"",', b""),
-        GOOD.replace(b'"actor":""', b'"token":"hunter2","actor":""'),
+        GOOD.replace(b'"version":""', b'"version":"","version":""'),
+        GOOD.replace(b'"version":"",', b""),
+        GOOD.replace(b'"version":""', b'"token":"hunter2","version":""'),
         GOOD.replace(b"agent", b"\\u0061gent"),
         GOOD.replace(b"agent", b"\xff"),
         GOOD.replace(b'"v":1', b'"more":0,"v":1'),

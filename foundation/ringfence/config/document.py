@@ -53,7 +53,7 @@ def convert(data: Mapping[str, Any], text: str, kind: type[T], *, source: str, f
 
     def decode(wanted: type, value: object) -> object:
         if wanted is not Path:
-            raise NotImplementedError(f"no configuration value can be a {wanted.__name__}")
+            raise TypeError(f"no configuration value can be a {wanted.__name__}")
         if not isinstance(value, str) or not value or "\0" in value:
             raise ValueError("Expected a path: a string that is not empty")
         return folder / value

@@ -16,11 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
 from ringfence import attestation, trust
 from ringfence.attestation.evidence import TpmEvidence
@@ -34,6 +36,7 @@ STOP_S: Final = 10.0
 CLIENT_GROUPS: Final = ("clients", "job-submitters", "quantum-users", "demo")
 _SOCKET_LIMIT: Final = 100
 _NONCE: Final = bytes(32)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class LocalInstallation:
     def client(self, name: str = "client") -> Client:
         """A client with the key pair `name`, which pins this installation's gateway and verifier."""
         return Client(
-            f"unix:{self._sockets / 'gateway.sock'}",
+            f"unix:{self.socket('gateway')}",
             self.keys[name],
             gateway=self.keys["gateway"].public,
             verifiers=[self.keys["verifier"].public],
@@ -93,8 +96,21 @@ class LocalInstallation:
         """The running process `agent`, `gateway` or `tpm`."""
         return next(process for held, process in self._processes if held == name)
 
+    def socket(self, name: str) -> Path:
+        """The socket of `agent` or `gateway`."""
+        return self._sockets / f"{name}.sock"
+
+    def start(self, name: str) -> None:
+        """Starts `agent` or `gateway`, again where it has ended, and waits until it answers."""
+        self._processes = [held for held in self._processes if held[0] != name]
+        self._run(name, [sys.executable, "-m", "ringfence.cli", name, "--config", str(self.state / f"{name}.toml")])
+        self._await_ready(name, self.socket(name))
+
     def stop(self) -> None:
         """Stops every process, the last started first, and removes the sockets."""
+        _whole(self._stop)
+
+    def _stop(self) -> None:
         while self._processes:
             _, process = self._processes.pop()
             _end(process)
@@ -110,8 +126,7 @@ class LocalInstallation:
         self._write_pins()
         self._write_configurations()
         for name in ("agent", "gateway"):
-            self._run(name, [sys.executable, "-m", "ringfence.cli", name, "--config", str(self.state / f"{name}.toml")])
-            self._await_ready(name, self._sockets / f"{name}.sock")
+            self.start(name)
 
     def _make_keys(self) -> None:
         folder = self.state / "keys"
@@ -137,7 +152,7 @@ class LocalInstallation:
     def _write_configurations(self) -> None:
         agent = f"""\
 component = "agent"
-socket = {quoted(str(self._sockets / "agent.sock"))}
+socket = {quoted(str(self.socket("agent")))}
 state = {quoted(str(self.state))}
 key = "keys/agent.key"
 trust = "agent-trust.toml"
@@ -147,7 +162,7 @@ tcti = {quoted(self.host.tcti)}
 """
         gateway = f"""\
 component = "gateway"
-listen = {quoted(f"unix:{self._sockets / 'gateway.sock'}")}
+listen = {quoted(f"unix:{self.socket('gateway')}")}
 state = {quoted(str(self.state))}
 key = "keys/gateway.key"
 verifier_key = "keys/verifier.key"
@@ -155,7 +170,7 @@ trust = "gateway-trust.toml"
 policies = {quoted(self.host.policies)}
 
 [host]
-socket = {quoted(str(self._sockets / "agent.sock"))}
+socket = {quoted(str(self.socket("agent")))}
 agent = {quoted(self.keys["agent"].key_id)}
 {self.host.settings}"""
         (self.state / "agent.toml").write_text(agent)
@@ -179,7 +194,7 @@ agent = {quoted(self.keys["agent"].key_id)}
             )
             return Host("none", sentence, "", demo_policy)
         tcti = self._start_tpm()
-        settings = asyncio.run(_reference_values(tcti, self.keys["agent"].public))
+        settings = _whole(lambda: asyncio.run(_reference_values(tcti, self.keys["agent"].public)))
         sentence = "The host is attested by a software TPM (swtpm), and the shipped default policy admits it."
         return Host(tcti, sentence, settings, "default")
 
@@ -195,6 +210,9 @@ agent = {quoted(self.keys["agent"].key_id)}
         return f"swtpm:path={path}"
 
     def _run(self, name: str, command: list[str]) -> None:
+        _whole(lambda: self._spawn(name, command))
+
+    def _spawn(self, name: str, command: list[str]) -> None:
         with (self.state / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -226,6 +244,12 @@ async def _reference_values(tcti: str, agent_key: bytes) -> str:
     if isinstance(seen, TpmEvidence):
         lines += [f'{pcr.index} = ["{pcr.value.hex()}"]' for pcr in seen.pcrs]
     return "\n".join(lines) + "\n"
+
+
+def _whole(work: Callable[[], Result]) -> Result:
+    """Runs `work` in a thread: signals are handled in the main one, so that none parts a process from its keeper."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(work).result()
 
 
 def _answers(path: Path) -> bool:

@@ -30,6 +30,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 HELLO_LIMIT: Final = 64 * 1024
+_MAX_DIGITS: Final = 15
 _METHODS: Final = {SESSIONS_PATH: "POST", JOBS_PATH: "POST", HEALTH_PATH: "GET"}
 
 
@@ -60,9 +61,9 @@ class GatewayApp:
         await _send(send, status, media, body)
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, str, bytes]:
-        path = scope["path"]
+        path = _path(scope)
         method = _METHODS.get(path)
-        if method is None:
+        if method is None or scope.get("query_string"):
             raise GateError(NOT_FOUND, "There is nothing at this path.", field="path", hint="The API is at /v1/.")
         if scope["method"] != method:
             raise GateError(METHOD_UNKNOWN, f"This path takes {method} only.", field="method")
@@ -73,12 +74,13 @@ class GatewayApp:
         self._free -= 1
         try:
             headers = _headers(scope)
+            target = httpsig.Target(method, _host(headers), path)
             source = scope["client"][0] if scope.get("client") else "unix"
             limit = HELLO_LIMIT if path == SESSIONS_PATH else self._body_bytes
             body = await self._body(headers, receive, limit)
             if path == SESSIONS_PATH:
                 return 200, MSGPACK, await _while_connected(receive, self._gate.open_session(body, source=source))
-            request = Request(_target(scope, headers), headers, body, source)
+            request = Request(target, headers, body, source)
             answer = await _while_connected(receive, self._gate.submit(request))
             return 200, MSGPACK, msgspec.msgpack.encode(answer)
         finally:
@@ -86,7 +88,8 @@ class GatewayApp:
 
     async def _body(self, headers: list[tuple[str, str]], receive: Receive, limit: int) -> bytes:
         announced = [value for name, value in headers if name == "content-length"]
-        if announced and announced[0].isdecimal() and int(announced[0]) > limit:
+        # Compared by length first: Python refuses to parse a number of thousands of digits.
+        if any(size.isdecimal() and (len(size) > _MAX_DIGITS or int(size) > limit) for size in announced):
             raise _too_large(limit)
         body = bytearray()
         try:
@@ -113,14 +116,17 @@ def _headers(scope: Scope) -> list[tuple[str, str]]:
         raise GateError(HEADERS_MALFORMED, "A header field holds a byte that is not ASCII.", field="headers") from None
 
 
-def _target(scope: Scope, headers: list[tuple[str, str]]) -> httpsig.Target:
+def _path(scope: Scope) -> str:
+    # As it was sent, before any decoding: what is routed is exactly what was signed.
+    raw: bytes | None = scope.get("raw_path")
+    return str(scope["path"]) if raw is None else raw.decode("ascii", "replace")
+
+
+def _host(headers: list[tuple[str, str]]) -> str:
     hosts = [value for name, value in headers if name == "host"]
     if len(hosts) != 1:
         raise GateError(HEADERS_MALFORMED, "There must be exactly one Host field.", field="host")
-    query = scope.get("query_string", b"").decode("ascii")
-    # The path as it was sent, before any decoding: what is authorised is exactly what was signed.
-    path = scope.get("raw_path", scope["path"].encode()).decode("ascii")
-    return httpsig.Target(scope["method"], hosts[0], path, f"?{query}")
+    return hosts[0]
 
 
 async def _while_connected(receive: Receive, work: Any) -> Any:

@@ -53,7 +53,7 @@ policies = "default"                          # a shipped bundle's name, or a fo
 
 [host]
 socket = "/run/ringfence/agent.sock"
-agent = "rf1AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+agent = "rf1AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 attestation_keys = ["0000000000000000000000000000000000000000000000000000000000000000"]
 
 [host.pcrs]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import uvicorn
 
@@ -46,12 +47,32 @@ def run(config: GatewayConfig) -> None:
     signer, verifier = load_private(config.key), load_private(config.verifier_key)
     trust = TrustFile(config.trust)
     decider = CedarDecider(_bundle(config.policies))
+    with _unwound_by_sigterm(), _listener(config.listen) as listener, _audit_log(config, signer, decider) as log:
+        asyncio.run(_serve(config, listener, signer, verifier, trust, decider, log))
+
+
+@contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    # The server raises the signal again once it has stopped; the default would end the process there, with the audit
+    # log open and the socket left behind.
+    def unwind(_number: int, _frame: object) -> NoReturn:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, unwind)
     try:
-        with closing(open_listener(config.listen)) as listener, _audit_log(config, signer, decider) as log:
-            asyncio.run(_serve(config, listener, signer, verifier, trust, decider, log))
+        yield
     finally:
-        if config.listen.startswith(UNIX):
-            Path(config.listen.removeprefix(UNIX)).unlink(missing_ok=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _listener(address: str) -> Iterator[socket.socket]:
+    with open_listener(address) as listener:
+        try:
+            yield listener
+        finally:
+            if address.startswith(UNIX):
+                Path(address.removeprefix(UNIX)).unlink(missing_ok=True)
 
 
 async def _serve(

@@ -6,12 +6,12 @@ This is the thin shell that every host adapter shares; it knows nothing of HTTP.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from ringfence import audit
-from ringfence.agent.api.errors import CHANNEL_UNKNOWN
+from ringfence.agent.api.errors import AGENT_UNAVAILABLE, CHANNEL_UNKNOWN
 from ringfence.agent.api.remote import Finished
 from ringfence.crypto import Signer
 from ringfence.errors import RingfenceError
@@ -23,6 +23,8 @@ from ringfence.plugin.requests import Granted, Request, RequestPipeline
 from ringfence.plugin.sessions import Session, SessionStore
 
 Outcome = TypeVar("Outcome")
+# The agent has restarted or is away: the next request meets a new channel, or `device.not_attested` at once.
+_LINK_LOST: Final = frozenset({CHANNEL_UNKNOWN.name, AGENT_UNAVAILABLE.name})
 
 
 class RefusedError(Exception):
@@ -111,7 +113,7 @@ class Gate:
         try:
             finished = await self._forward(granted, request.body)
         except RingfenceError as error:
-            if error.code.name == CHANNEL_UNKNOWN.name:
+            if error.code.name in _LINK_LOST:
                 await self._link.renew(host)
             raise RefusedError(error, decision_id, trace) from error
         if finished.failure is not None:

@@ -68,11 +68,14 @@ class HostLink:
         return self._clock_ns() // 1_000_000_000
 
     async def host(self) -> Host:
-        """The host's state; attests it first where there is no valid result."""
+        """The host's state. Attests it first only where none is known yet or the result has run out.
+
+        An agent that is away is not asked here: `keep_fresh` does, so that callers cannot make the gateway dial.
+        """
         held = self._host
-        if isinstance(held, Attested) and self._now() < held.result.expires_at:
-            return held
-        return await self.renew(held)
+        if held is None or (isinstance(held, Attested) and self._now() >= held.result.expires_at):
+            return await self.renew(held)
+        return held
 
     async def renew(self, stale: Host | None) -> Host:
         """Opens a channel and attests the host anew, unless somebody else has replaced `stale` meanwhile."""

@@ -112,7 +112,12 @@ class RequestPipeline:
 
     def _trust_device(self, session: Session, host: Host, now: int) -> Attested:
         attested = trust_device(host, now=now)
-        return same_device(attested, agent=session.host, status=session.status)
+        try:
+            return same_device(attested, agent=session.host, status=session.status)
+        except GateError:
+            # It does not come back to life when the host does.
+            self._sessions.end(session.name)
+            raise
 
     def _permit(
         self, docket: Docket, request: Request, session: Session, attested: Attested, risk: int, now: int

@@ -199,6 +199,18 @@ def test_clock_and_random_are_the_ones_given(memory: PlainMemory) -> None:
     assert functions["fd_seek"].call(0, 0, 0, 0) == 70
 
 
+def test_a_read_fills_its_vectors_in_order_and_stops_where_one_stays_short(memory: PlainMemory) -> None:
+    streams = Wasi(memory, memoryview(b"abcdefgh"), 0, clock=lambda number: number, random=bytes)
+    read = streams.functions()["fd_read"].call
+    memory.write(0, struct.pack("<IIII", 100, 2, 200, 3))
+    assert read(0, 0, 2, 64) == 0
+    assert (memory.read(64, 4), memory.read(100, 2), memory.read(200, 3)) == (b"\5\0\0\0", b"ab", b"cde")
+    assert read(0, 0, 2, 64) == 0
+    assert (memory.read(64, 4), memory.read(100, 2), memory.read(200, 3)) == (b"\3\0\0\0", b"fg", b"hde")
+    assert read(0, 0, 2, 64) == 0
+    assert memory.read(64, 4) == bytes(4)
+
+
 @given(st.binary(max_size=200))
 def test_a_result_is_read_or_refused(data: bytes) -> None:
     try:

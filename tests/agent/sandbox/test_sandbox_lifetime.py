@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -96,6 +97,27 @@ async def test_a_program_that_does_not_exist(limits: Limits, idle_broker: tuple[
     assert error.code == WORKER_LOST
     await _only(mine, children)
     assert _descriptors() == before
+
+
+async def test_an_agent_without_descriptors_left_leaks_none(
+    limits: Limits, idle_broker: tuple[str, ...], hostile: Callable[[str, str], tuple[str, ...]], children: Children
+) -> None:
+    sandbox = ProcessSandbox(worker=hostile("run", "nothing"), broker=idle_broker)
+    before, mine = _descriptors(), children(os.getpid())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    codes = []
+    for spare in range(20):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before + spare, hard))
+        try:
+            await sandbox.run(GuestJob(b"", b"", limits))
+        except SandboxError as error:
+            codes.append(error.code)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await _only(mine, children)
+        assert _descriptors() == before
+    assert set(codes) == {WORKER_LOST}
+    assert len(codes) < 20
 
 
 async def test_a_worker_that_breaks_says_why(limits: Limits, idle_broker: tuple[str, ...]) -> None:
