@@ -30,6 +30,7 @@ from ringfence.trust import load_private
 from ringfence.trust.watch import TrustFile
 
 GRACE_S: Final = 5.0
+SHORT_CALLS: Final = 16
 AUDIT_FOLDER: Final = Path("audit", "agent")
 
 
@@ -72,7 +73,9 @@ async def _serve(config: AgentConfig, service: AgentService) -> None:
         options=(
             ("grpc.max_receive_message_length", MESSAGE_LIMIT),
             ("grpc.max_send_message_length", MESSAGE_LIMIT),
-        )
+        ),
+        # A submission is held whole before it is admitted; this bounds how many are.
+        maximum_concurrent_rpcs=config.limits.jobs + SHORT_CALLS,
     )
     add_AgentServicer_to_server(service, server)
     # Between bind and chmod the umask keeps others out.

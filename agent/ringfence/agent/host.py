@@ -182,8 +182,8 @@ class HostAgent:
             attestation_digest=job.grant.attestation_digest,
             limits=job.statement.limits,
             usage=Usage(
-                wall_ms=usage.wall_ms,
-                cpu_ms=usage.cpu_ms,
+                wall_ms=round(usage.wall_ms, 3),
+                cpu_ms=round(usage.cpu_ms, 3),
                 peak_memory_bytes=usage.peak_memory_bytes,
                 peak_gpu_bytes=usage.peak_gpu_bytes,
                 launches=usage.launches,
@@ -212,11 +212,11 @@ class HostAgent:
 
 
 def recover_spent(log: audit.AuditLog, *, now: int) -> SpentIds:
-    """What the audit log says is spent and has not expired."""
+    """What the audit log says is spent. What has expired is not kept, but stays closed to a clock that goes back."""
     spent = SpentIds()
     for entry in log.records():
         record = entry.record
-        if isinstance(record, audit.Job) and record.event == "admitted" and record.spent_until >= now:
+        if isinstance(record, audit.Job) and record.event == "admitted":
             spent.spend(record.grant_id, expires_at=record.spent_until, now=now)
             spent.spend(record.nonce, expires_at=record.spent_until, now=now)
     return spent
