@@ -241,7 +241,7 @@ def test_a_lifetime_that_replay_protection_cannot_cover_is_refused() -> None:
 
 @pytest.mark.parametrize("field", ["method", "authority", "path", "query"])
 def test_a_component_cannot_carry_another_line(field: str) -> None:
-    """RFC 9421 section 2.5 step 2.7: two requests would have one signature base otherwise."""
+    """RFC 9421 section 2.5: two requests would have one signature base otherwise."""
     target = dataclasses.replace(TARGET, **{field: getattr(TARGET, field) + '\n"@query": ?'})
     with pytest.raises(IntegrityError) as caught:
         check(HEADERS, target=target)

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final, TypeVar
 
 import msgspec
@@ -18,7 +17,6 @@ import msgspec
 from ringfence import httpsig
 from ringfence.agent.api.jobs import (
     HOST_PROOF_CONTEXT,
-    JobLimits,
     JobStatement,
     Receipt,
     check_receipt,
@@ -26,6 +24,7 @@ from ringfence.agent.api.jobs import (
     parse_submission,
     sign_job,
 )
+from ringfence.agent.api.jobs import JobLimits as JobLimits  # part of this library's interface
 from ringfence.attestation import result as attestation_result
 from ringfence.attestation.result import AttestationResult
 from ringfence.client.errors import (
@@ -99,14 +98,6 @@ class Client:
         self._verifiers = {key_id(public): public for public in verifiers}
         self._accept = accept
         self._clock = clock
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def now(self) -> int:
         """Seconds since the Unix epoch."""

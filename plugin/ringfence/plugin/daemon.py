@@ -147,6 +147,7 @@ def _gate(
         ),
         requests=requests.RequestPipeline(
             gateway=signer.key_id,
+            trust=trust,
             sessions=sessions,
             decider=decider,
             replay=ReplayCache(lifetime_s=requests.REPLAY_LIFETIME_S, capacity=limits.remembered_nonces),

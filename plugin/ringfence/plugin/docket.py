@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from ringfence.audit.records import Decision, Stage
-from ringfence.errors import RingfenceError
+from ringfence.errors import Kind, RingfenceError
 from ringfence.plugin.api import StageView
 
 Value = TypeVar("Value")
@@ -21,6 +21,11 @@ class Decided(Generic[Outcome]):
     record: Decision
     trace: tuple[StageView, ...]
     ruling: Outcome | RingfenceError
+
+    @property
+    def blames_caller(self) -> bool:
+        """Whether a stage denied for what the caller did, and not for what the host or the gateway lacks."""
+        return isinstance(self.ruling, RingfenceError) and self.ruling.code.kind is not Kind.UNAVAILABLE
 
 
 class Docket:

@@ -6,25 +6,22 @@ This is the thin shell that every host adapter shares; it knows nothing of HTTP.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from ringfence import audit
-from ringfence.agent.api.errors import AGENT_UNAVAILABLE, CHANNEL_UNKNOWN
 from ringfence.agent.api.remote import Finished
 from ringfence.crypto import Signer
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import REQUEST_KEY, JobAnswer, SessionParameters, StageView
 from ringfence.plugin.docket import Decided
-from ringfence.plugin.link import HostLink
+from ringfence.plugin.link import LINK_LOST, HostLink
 from ringfence.plugin.opening import OpeningPipeline
 from ringfence.plugin.requests import Granted, Request, RequestPipeline
 from ringfence.plugin.sessions import Session, SessionStore
 
 Outcome = TypeVar("Outcome")
-# The agent has restarted or is away: the next request meets a new channel, or `device.not_attested` at once.
-_LINK_LOST: Final = frozenset({CHANNEL_UNKNOWN.name, AGENT_UNAVAILABLE.name})
 
 
 class RefusedError(Exception):
@@ -113,7 +110,7 @@ class Gate:
         try:
             finished = await self._forward(granted, request.body)
         except RingfenceError as error:
-            if error.code.name in _LINK_LOST:
+            if error.code.name in LINK_LOST:
                 await self._link.renew(host)
             raise RefusedError(error, decision_id, trace) from error
         if finished.failure is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ringfence import attestation, audit
-from ringfence.agent.api.errors import CHANNEL_UNKNOWN
+from ringfence.agent.api.errors import AGENT_UNAVAILABLE, CHANNEL_UNKNOWN
 from ringfence.agent.api.grants import CHANNEL_PURPOSE, GRANT_KEY, PROOF_KEY
 from ringfence.agent.api.jobs import HOST_PROOF_CONTEXT, host_proof_message
 from ringfence.agent.api.remote import RemoteAgent
@@ -25,6 +25,8 @@ from ringfence.plugin.host import Attested, Host, Unreachable
 from ringfence.trust import Role, TrustList
 
 RETRY_S: Final = 1.0
+# The agent has restarted or is away: after a renewal the next request meets a new channel, or is denied at once.
+LINK_LOST: Final = frozenset({CHANNEL_UNKNOWN.name, AGENT_UNAVAILABLE.name})
 _NONCE = 32
 
 
@@ -63,6 +65,7 @@ class HostLink:
         self._proof_key = b""
         self._renewing = asyncio.Lock()
         self._host: Host | None = None
+        self._replaced = asyncio.Event()
 
     def _now(self) -> int:
         return self._clock_ns() // 1_000_000_000
@@ -89,16 +92,19 @@ class HostLink:
             if not _same_fault(self._host, renewed):
                 await self._record(renewed)
             self._host = renewed
+            self._replaced.set()
             return renewed
 
     async def keep_fresh(self) -> None:
         """Renews the state at half the result's life, and every second while the agent is away."""
         while True:
             held = await self.host()
-            if isinstance(held, Attested):
-                await asyncio.sleep(max(1, (held.result.expires_at - self._now()) / 2))
-            else:
-                await asyncio.sleep(RETRY_S)
+            self._replaced.clear()
+            pause = max(1, (held.result.expires_at - self._now()) / 2) if isinstance(held, Attested) else RETRY_S
+            # Woken early when a request finds the agent gone; otherwise it would stay unknown until the result is old.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._replaced.wait()
             await self.renew(held)
 
     async def prove_host(self, host: Attested, nonce: bytes) -> bytes:
@@ -106,7 +112,7 @@ class HostLink:
         try:
             proof = await self.remote.prove_host(host.channel, nonce, mac(self._proof_key, nonce))
         except RingfenceError as error:
-            if error.code.name != CHANNEL_UNKNOWN.name:
+            if error.code.name not in LINK_LOST:
                 raise
             renewed = await self.renew(host)
             if not isinstance(renewed, Attested):

@@ -19,7 +19,7 @@ def open_listener(address: str) -> socket.socket:
     """A listening socket at `unix:PATH` or `IP:PORT`. Raises `gateway.listen_failed`."""
     try:
         return _unix(Path(address.removeprefix(UNIX))) if address.startswith(UNIX) else _loopback(address)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise _failed(address, str(error)) from error
 
 

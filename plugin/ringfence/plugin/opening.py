@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from ringfence.attestation.result import AttestationResult
 from ringfence.crypto import Signer
 from ringfence.crypto.handshake import HELLO_LIFETIME_S, Greeted, Random, Received, Responder
-from ringfence.errors import RingfenceError
 from ringfence.plugin.api import SESSION_PURPOSE
 from ringfence.plugin.docket import Decided, Docket
 from ringfence.plugin.errors import HELLO_REPLAYED, PRINCIPAL_UNKNOWN, GateError
@@ -76,7 +75,7 @@ class OpeningPipeline:
         docket.resource = host.agent
         docket.bundle_digest = self._decider.bundle_digest
         decided = docket.decide(lambda: self._stages(docket, message, host, source, now))
-        if isinstance(decided.ruling, RingfenceError):
+        if decided.blames_caller:
             self._risk.refused(docket.principal or source, now=now)
         return decided
 
@@ -126,9 +125,11 @@ class OpeningPipeline:
             raise
 
     def _answer(self, docket: Docket, greeted: Greeted, attested: Attested, now: int) -> Responder:
-        name = docket.session = self._random(16).hex()
+        name = self._random(16).hex()
         expires_at = min(now + self._lifetime_s, attested.result.expires_at)
-        return greeted.answer(self._signer, name=name, expires_at=expires_at, random=self._random)
+        responder = greeted.answer(self._signer, name=name, expires_at=expires_at, random=self._random)
+        docket.session = name
+        return responder
 
 
 REPLAY_LIFETIME_S = 2 * HELLO_LIFETIME_S

@@ -12,9 +12,8 @@ from ringfence import httpsig
 from ringfence.agent.api.grants import GRANT_LIFETIME_S, Grant, seal_grant
 from ringfence.agent.api.jobs import JobStatement, parse_submission
 from ringfence.crypto.handshake import Random
-from ringfence.errors import RingfenceError
 from ringfence.plugin.docket import Decided, Docket
-from ringfence.plugin.errors import JOB_FOREIGN, REQUEST_REPLAYED, GateError
+from ringfence.plugin.errors import JOB_FOREIGN, PRINCIPAL_UNKNOWN, REQUEST_REPLAYED, GateError
 from ringfence.plugin.host import Attested, Host
 from ringfence.plugin.replay import ReplayCache
 from ringfence.plugin.risk import RiskLedger, tolerable
@@ -29,6 +28,8 @@ from ringfence.plugin.stages import (
     trust_device,
 )
 from ringfence.policies import Action, Decider, JobContext, Query
+from ringfence.trust.errors import TrustError
+from ringfence.trust.pins import Role, TrustList
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class RequestPipeline:
         self,
         *,
         gateway: str,
+        trust: Callable[[], TrustList],
         sessions: SessionStore,
         decider: Decider,
         replay: ReplayCache,
@@ -67,6 +69,7 @@ class RequestPipeline:
         random: Random,
     ) -> None:
         self._gateway = gateway
+        self._trust = trust
         self._sessions = sessions
         self._decider = decider
         self._replay = replay
@@ -82,13 +85,13 @@ class RequestPipeline:
         docket.resource = host.agent
         docket.bundle_digest = self._decider.bundle_digest
         decided = docket.decide(lambda: self._stages(docket, request, host, now))
-        if isinstance(decided.ruling, RingfenceError):
+        if decided.blames_caller:
             self._risk.refused(docket.principal or request.source, now=now)
         return decided
 
     def _stages(self, docket: Docket, request: Request, host: Host, now: int) -> Granted:
         presented = docket.run("parse", lambda: httpsig.parse(request.headers))
-        session = docket.run("session", lambda: self._sessions.find(presented.session, now=now))
+        session = docket.run("session", lambda: self._find(presented.session, now))
         docket.run("integrity", lambda: self._authenticate(docket, request, presented, session, now))
         attested = docket.run("device_trust", lambda: self._trust_device(session, host, now))
         # The session is bound to the result it was opened with; the host's latest one must still agree with it.
@@ -99,6 +102,20 @@ class RequestPipeline:
         )
         statement = docket.run("policy", lambda: self._permit(docket, request, session, attested, score.score, now))
         return docket.run("grant", lambda: self._grant(docket, session, attested, statement, now))
+
+    def _find(self, name: str, now: int) -> Session:
+        session = self._sessions.find(name, now=now)
+        try:
+            self._trust().find(Role.CLIENT, session.principal, now)
+        except TrustError as error:
+            self._sessions.end(name)
+            raise GateError(
+                PRINCIPAL_UNKNOWN,
+                "The session's client is not pinned here any more.",
+                field="keyid",
+                hint="Have the operator run `ringfence trust add client`, then open a new session.",
+            ) from error
+        return session
 
     def _authenticate(
         self, docket: Docket, request: Request, presented: httpsig.Presented, session: Session, now: int

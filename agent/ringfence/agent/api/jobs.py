@@ -1,7 +1,7 @@
 """Jobs on the wire: what a caller signs, what it submits, and the receipt that it gets back. Pure.
 
-A caller signs the *bytes* of a statement; the bytes travel as signed, and are parsed only after the signature held.
-All digests are SHA-256.
+A caller signs the *bytes* of a statement, and the bytes travel as signed. They are parsed before the signature is
+checked only to look the caller's key up. All digests are SHA-256.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ SHORT_CALL_S: Final = 10.0
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
-    # A restarted agent is found again at once.
+    # A restarted agent is found again at once: shorter than the time between two attempts of the gateway.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.enable_http_proxy", 0),
 )
 
