@@ -59,7 +59,7 @@ def _attested() -> Attested:
         evidence_digest="e" * 64,
     )
     token = issue(result, VERIFIER)
-    return Attested(AGENT.key_id, result, token, result_digest(token), "channel", KEY)
+    return Attested(AGENT.key_id, result, token, result_digest(token), "channel", KEY, bytes(32))
 
 
 HOST = _attested()
@@ -235,7 +235,7 @@ def _world(folder: Path, *, concurrent: int = 8) -> Iterator[World]:
                 risk=RiskLedger(),
                 ceiling=ceiling,
                 lifetime_s=600,
-                clock_ns=time.time_ns,
+                ticks_ns=time.monotonic_ns,
                 random=secrets.token_bytes,
             ),
             requests=requests.RequestPipeline(
@@ -246,7 +246,7 @@ def _world(folder: Path, *, concurrent: int = 8) -> Iterator[World]:
                 replay=ReplayCache(lifetime_s=requests.REPLAY_LIFETIME_S, capacity=10_000),
                 risk=RiskLedger(),
                 ceiling=ceiling,
-                clock_ns=time.time_ns,
+                ticks_ns=time.monotonic_ns,
                 random=secrets.token_bytes,
             ),
             sessions=sessions,
@@ -255,6 +255,7 @@ def _world(folder: Path, *, concurrent: int = 8) -> Iterator[World]:
             bundle_digest=DECIDER.bundle_digest,
             job_timeout_s=5.0,
             clock_ns=time.time_ns,
+            ticks_ns=time.monotonic_ns,
         )
         app = GatewayApp(gate, body_bytes=BODY_LIMIT, body_timeout_s=0.2, concurrent=concurrent)
         yield World(app, link)

@@ -58,7 +58,7 @@ def attested(status: Status = Status.AFFIRMING, *, since: int = NOW) -> Attested
         evidence_digest="e" * 64,
     )
     token = issue(result, VERIFIER)
-    return Attested(AGENT.key_id, result, token, result_digest(token), "channel", bytes(32))
+    return Attested(AGENT.key_id, result, token, result_digest(token), "channel", bytes(32), bytes(32))
 
 
 HOST = attested()
@@ -98,7 +98,7 @@ class Gateway:
             risk=self.risk,
             ceiling=Ceiling(90),
             lifetime_s=lifetime_s,
-            clock_ns=itertools.count(0, 5000).__next__,
+            ticks_ns=itertools.count(0, 5000).__next__,
             random=secrets.token_bytes,
         )
 

@@ -56,7 +56,7 @@ def attested(status: Status = Status.AFFIRMING, *, agent: KeyPair = AGENT, since
         evidence_digest="e" * 64,
     )
     token = issue(result, VERIFIER)
-    return Attested(agent.key_id, result, token, result_digest(token), "channel", GRANT_KEY)
+    return Attested(agent.key_id, result, token, result_digest(token), "channel", GRANT_KEY, bytes(32))
 
 
 HOST = attested()
@@ -110,7 +110,7 @@ class Gateway:
             replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=nonces),
             risk=self.risk,
             ceiling=Ceiling(90),
-            clock_ns=itertools.count(0, 5000).__next__,
+            ticks_ns=itertools.count(0, 5000).__next__,
             random=secrets.token_bytes,
         )
 
@@ -269,9 +269,10 @@ def test_every_stage_of_a_request_denies_with_its_code(case: str) -> None:
     assert bool(record.body_digest) == authenticated
     assert record.attestation_digest == (HOST.digest if STAGES.index(stage) > STAGES.index("device_trust") else "")
     assert len(gateway.decider.queries) == (code == "policy.denied") + (case == "a replayed request")
-    # An absent host is not the caller's fault; a claim that was not proven is not the fault of whom it names.
+    # An absent or a changed host is not the caller's fault; an unproven claim is not the fault of whom it names.
     blamed = CLIENT.key_id if authenticated else SOURCE
-    assert (gateway.score(principal=blamed) >= 12) == (code != "device.not_attested")
+    blameless = code in ("device.not_attested", "device.trust_changed")
+    assert (gateway.score(principal=blamed) >= 12) == (not blameless)
     assert authenticated or gateway.score(principal=CLIENT.key_id) == 0
 
 
@@ -356,3 +357,12 @@ def test_a_removed_client_loses_its_sessions() -> None:
 
     gateway.trust = TrustList((Pin("client", Role.CLIENT, CLIENT.public, NOW),))
     denied(gateway.submit(signed(gateway.session)), "session", "session.unknown")
+
+
+def test_a_risk_that_is_too_high_does_not_feed_itself() -> None:
+    gateway = refused_often(Gateway())
+    before = gateway.score(CLIENT.key_id)
+
+    denied(gateway.submit(signed(gateway.session)), "risk", "risk.too_high")
+
+    assert gateway.score(CLIENT.key_id) == before

@@ -30,7 +30,6 @@ from ringfence.trust import load_private
 from ringfence.trust.watch import TrustFile
 
 GRACE_S: Final = 5.0
-SHORT_CALLS: Final = 16
 AUDIT_FOLDER: Final = Path("audit", "agent")
 
 
@@ -59,9 +58,10 @@ def run(config: AgentConfig) -> None:
             ),
             jobs=limits.jobs,
             clock_ns=time.time_ns,
+            ticks_ns=time.monotonic_ns,
             random=secrets.token_bytes,
         )
-        asyncio.run(_serve(config, AgentService(agent, body_bytes=limits.body_bytes)))
+        asyncio.run(_serve(config, AgentService(agent, submissions=2 * limits.jobs, body_bytes=limits.body_bytes)))
 
 
 async def _serve(config: AgentConfig, service: AgentService) -> None:
@@ -74,8 +74,6 @@ async def _serve(config: AgentConfig, service: AgentService) -> None:
             ("grpc.max_receive_message_length", MESSAGE_LIMIT),
             ("grpc.max_send_message_length", MESSAGE_LIMIT),
         ),
-        # A submission is held whole before it is admitted; this bounds how many are.
-        maximum_concurrent_rpcs=config.limits.jobs + SHORT_CALLS,
     )
     add_AgentServicer_to_server(service, server)
     # Between bind and chmod the umask keeps others out.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ringfence import attestation, audit
 from ringfence.agent.admission import Admitted, Presented, admit
 from ringfence.agent.api.errors import AGENT_BUSY, GrantError
+from ringfence.agent.api.grants import open_grant
 from ringfence.agent.api.jobs import (
     HOST_PROOF_CONTEXT,
     JobLimits,
@@ -63,6 +64,7 @@ class HostAgent:
         ceiling: JobLimits,
         jobs: int,
         clock_ns: Callable[[], int],
+        ticks_ns: Callable[[], int],
         random: Random,
     ) -> None:
         self.channels = Channels(signer, trust, random)
@@ -75,6 +77,7 @@ class HostAgent:
         self._ceiling = ceiling
         self._free = jobs
         self._clock_ns = clock_ns
+        self._ticks_ns = ticks_ns
         self._random = random
 
     def now(self) -> int:
@@ -90,6 +93,12 @@ class HostAgent:
         held = self.channels.find(channel, now=self.now())
         verify_mac(held.proof_key, nonce, tag)
         return self._signer.sign(host_proof_message(nonce, held.gateway), HOST_PROOF_CONTEXT)
+
+    def authenticate(self, channel: str, grant: bytes, tag: bytes) -> None:
+        """Raises unless the grant is a live channel's, so that nothing is read for a stranger."""
+        now = self.now()
+        held = self.channels.find(channel, now=now)
+        open_grant(held.grant_key, grant, tag, audience=self._signer.key_id, gateway=held.gateway, now=now)
 
     async def submit(self, channel: str, presented: Presented) -> Finished:
         """Runs one job. Raises what admission raises; a guest that fails is an answer with a receipt, not an error."""
@@ -118,7 +127,7 @@ class HostAgent:
     async def _run_admitted(self, job_id: str, job: Admitted) -> Finished:
         # Durable before the guest starts: a restart must know that this grant and this nonce are spent.
         await self._record(_admission(job_id, job))
-        started_at, started_ns = self.now(), self._clock_ns()
+        started_at, started_ns = self.now(), self._ticks_ns()
         try:
             run = await self._run(job)
         except asyncio.CancelledError:
@@ -140,7 +149,7 @@ class HostAgent:
                 code=code,
                 result_digest=digest(run.output).hex(),
                 receipt_digest=digest(receipt).hex(),
-                duration_us=(self._clock_ns() - started_ns) // 1000,
+                duration_us=(self._ticks_ns() - started_ns) // 1000,
             )
         )
         return Finished(run.output, receipt, signature, run.failure)

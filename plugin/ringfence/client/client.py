@@ -35,7 +35,7 @@ from ringfence.client.errors import (
     ClientError,
     RefusedError,
 )
-from ringfence.client.transport import Answer, Transport
+from ringfence.client.transport import Answer, Exchange, Transport
 from ringfence.crypto import COMPOSITE, CryptoError, Signer, digest, key_id
 from ringfence.crypto.handshake import Established, Initiator
 from ringfence.errors import Code, Kind
@@ -78,6 +78,7 @@ class Client:
     """A caller with its key pair, one gateway whose public key is pinned, and the pinned verifiers.
 
     `accept` names the host's trust statuses that this caller accepts; `none` (not attested) must be asked for.
+    `exchange` replaces the connection to `address`.
     """
 
     def __init__(
@@ -90,10 +91,11 @@ class Client:
         accept: frozenset[str] = ATTESTED,
         timeout_s: float = 30.0,
         clock: Callable[[], float] = time.time,
+        exchange: Exchange | None = None,
     ) -> None:
         self.signer = signer
         self.timeout_s = timeout_s
-        self._transport = Transport(address)
+        self._transport = Transport(address) if exchange is None else exchange
         self._gateway = gateway
         self._verifiers = {key_id(public): public for public in verifiers}
         self._accept = accept
@@ -211,21 +213,23 @@ class Session:
         try:
             answer = _decode(self.client.post(JOBS_PATH, submission, signed, timeout_s=timeout_s).body, JobAnswer)
         except RefusedError as refusal:
-            raise self._with_receipt(refusal) from None
+            raise self._with_receipt(refusal, submission) from None
         receipt = check_receipt(answer.receipt, answer.signature, agent=self.attestation.agent_key)
-        self._match(receipt, submission, answer.output)
+        self._match(receipt, submission, answer.output, code="")
         return JobResult(answer.output, receipt, answer.receipt, answer.signature, answer.decision_id, answer.trace)
 
-    def _with_receipt(self, refusal: RefusedError) -> RefusedError:
+    def _with_receipt(self, refusal: RefusedError, submission: bytes) -> RefusedError:
         if refusal.receipt_bytes:
-            refusal.receipt = check_receipt(
-                refusal.receipt_bytes, refusal.receipt_signature, agent=self.attestation.agent_key
-            )
+            receipt = check_receipt(refusal.receipt_bytes, refusal.receipt_signature, agent=self.attestation.agent_key)
+            self._match(receipt, submission, b"", code=refusal.code.name)
+            refusal.receipt = receipt
         return refusal
 
-    def _match(self, receipt: Receipt, submission: bytes, output: bytes) -> None:
+    def _match(self, receipt: Receipt, submission: bytes, output: bytes, *, code: str) -> None:
+        """Raises unless `receipt` is that of this job in this session, with this outcome."""
         sent = parse_submission(submission)
         pairs = (
+            ("code", receipt.code, code),
             ("statement_digest", receipt.statement_digest, digest(sent[0].statement)),
             ("module_digest", receipt.module_digest, sent[1].module_digest),
             ("input_digest", receipt.input_digest, sent[1].input_digest),

@@ -89,16 +89,17 @@ def _state(named: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _stopped_cleanly() -> Iterator[None]:
-    """A SIGTERM unwinds like Ctrl-C, so that the processes started here are stopped."""
+    """A SIGTERM, or a terminal that goes away, unwinds like Ctrl-C, so that the processes started here are stopped."""
 
     def unwind(number: int, _frame: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, unwind)
+    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _read(path: Path) -> bytes:

@@ -142,7 +142,7 @@ def _gate(
             risk=risk,
             ceiling=ceiling,
             lifetime_s=limits.session_lifetime_s,
-            clock_ns=time.time_ns,
+            ticks_ns=time.monotonic_ns,
             random=secrets.token_bytes,
         ),
         requests=requests.RequestPipeline(
@@ -153,7 +153,7 @@ def _gate(
             replay=ReplayCache(lifetime_s=requests.REPLAY_LIFETIME_S, capacity=limits.remembered_nonces),
             risk=risk,
             ceiling=ceiling,
-            clock_ns=time.time_ns,
+            ticks_ns=time.monotonic_ns,
             random=secrets.token_bytes,
         ),
         sessions=sessions,
@@ -162,6 +162,7 @@ def _gate(
         bundle_digest=decider.bundle_digest,
         job_timeout_s=limits.job_timeout_s,
         clock_ns=time.time_ns,
+        ticks_ns=time.monotonic_ns,
     )
 
 

@@ -56,6 +56,7 @@ class Gate:
         bundle_digest: str,
         job_timeout_s: float,
         clock_ns: Callable[[], int],
+        ticks_ns: Callable[[], int],
     ) -> None:
         self._signer = signer
         self._opening = opening
@@ -66,6 +67,7 @@ class Gate:
         self._bundle_digest = bundle_digest
         self._job_timeout_s = job_timeout_s
         self._clock_ns = clock_ns
+        self._ticks_ns = ticks_ns
 
     async def open_session(self, message: bytes, *, source: str) -> bytes:
         """The handshake's reply to a hello. Raises `RefusedError`."""
@@ -130,7 +132,7 @@ class Gate:
         return await remote.submit(granted.channel, granted.encoded, granted.tag, body, timeout_s=self._job_timeout_s)
 
     async def _settle(self, decided: Decided[Outcome]) -> tuple[Outcome, tuple[StageView, ...]]:
-        started = self._clock_ns()
+        started = self._ticks_ns()
         try:
             await self._log.durable(self._log.append(decided.record))
         except audit.AuditError as error:
@@ -157,4 +159,4 @@ class Gate:
         return self._clock_ns() // 1_000_000_000
 
     def _since(self, started: int) -> int:
-        return (self._clock_ns() - started) // 1000
+        return (self._ticks_ns() - started) // 1000

@@ -62,7 +62,6 @@ class HostLink:
         self._log = log
         self._clock_ns = clock_ns
         self._random = random
-        self._proof_key = b""
         self._renewing = asyncio.Lock()
         self._host: Host | None = None
         self._replaced = asyncio.Event()
@@ -76,9 +75,13 @@ class HostLink:
         An agent that is away is not asked here: `keep_fresh` does, so that callers cannot make the gateway dial.
         """
         held = self._host
-        if held is None or (isinstance(held, Attested) and self._now() >= held.result.expires_at):
+        if held is None or (isinstance(held, Attested) and not self._valid(held)):
             return await self.renew(held)
         return held
+
+    def _valid(self, host: Attested) -> bool:
+        # Also after the clock has gone back: the result would count as one from the future until it caught up.
+        return host.result.issued_at <= self._now() < host.result.expires_at
 
     async def renew(self, stale: Host | None) -> Host:
         """Opens a channel and attests the host anew, unless somebody else has replaced `stale` meanwhile."""
@@ -110,17 +113,20 @@ class HostLink:
     async def prove_host(self, host: Attested, nonce: bytes) -> bytes:
         """The agent's proof that it takes part in the session with this nonce, checked before it is passed on."""
         try:
-            proof = await self.remote.prove_host(host.channel, nonce, mac(self._proof_key, nonce))
+            proof = await self._ask_for_proof(host, nonce)
         except RingfenceError as error:
             if error.code.name not in LINK_LOST:
                 raise
             renewed = await self.renew(host)
             if not isinstance(renewed, Attested):
                 raise renewed.fault from error
-            proof = await self.remote.prove_host(renewed.channel, nonce, mac(self._proof_key, nonce))
+            proof = await self._ask_for_proof(renewed, nonce)
         message = host_proof_message(nonce, self._signer.key_id)
         COMPOSITE.verify(host.result.agent_key, message, proof, HOST_PROOF_CONTEXT)
         return proof
+
+    async def _ask_for_proof(self, host: Attested, nonce: bytes) -> bytes:
+        return await self.remote.prove_host(host.channel, nonce, mac(host.proof_key, nonce))
 
     async def _attest(self) -> Attested:
         public = self._trust().find(Role.AGENT, self._agent, self._now()).public
@@ -135,8 +141,15 @@ class HostLink:
             appraisal, issuer=self._verifier.signer.key_id, lifetime_s=self._verifier.lifetime_s
         )
         token = result.issue(concluded, self._verifier.signer)
-        self._proof_key = channel.key(PROOF_KEY)
-        return Attested(self._agent, concluded, token, result.digest(token), channel.name, channel.key(GRANT_KEY))
+        return Attested(
+            agent=self._agent,
+            result=concluded,
+            token=token,
+            digest=result.digest(token),
+            channel=channel.name,
+            grant_key=channel.key(GRANT_KEY),
+            proof_key=channel.key(PROOF_KEY),
+        )
 
     async def _open_channel(self, public: bytes) -> Established:
         initiator = Initiator.start(self._signer, public, CHANNEL_PURPOSE, now=self._now(), random=self._random)

@@ -55,7 +55,7 @@ class OpeningPipeline:
         risk: RiskLedger,
         ceiling: Ceiling,
         lifetime_s: int,
-        clock_ns: Callable[[], int],
+        ticks_ns: Callable[[], int],
         random: Random,
     ) -> None:
         self._signer = signer
@@ -65,12 +65,12 @@ class OpeningPipeline:
         self._risk = risk
         self._ceiling = ceiling
         self._lifetime_s = lifetime_s
-        self._clock_ns = clock_ns
+        self._ticks_ns = ticks_ns
         self._random = random
 
     def decide(self, message: bytes, host: Host, *, source: str, now: int) -> Decided[Opening]:
         """The decision on one hello."""
-        docket = Docket(self._random(16).hex(), "session", self._clock_ns)
+        docket = Docket(self._random(16).hex(), "session", self._ticks_ns)
         docket.action = Action.OPEN_SESSION.value
         docket.resource = host.agent
         docket.bundle_digest = self._decider.bundle_digest

@@ -65,7 +65,7 @@ class RequestPipeline:
         replay: ReplayCache,
         risk: RiskLedger,
         ceiling: Ceiling,
-        clock_ns: Callable[[], int],
+        ticks_ns: Callable[[], int],
         random: Random,
     ) -> None:
         self._gateway = gateway
@@ -75,12 +75,12 @@ class RequestPipeline:
         self._replay = replay
         self._risk = risk
         self._ceiling = ceiling
-        self._clock_ns = clock_ns
+        self._ticks_ns = ticks_ns
         self._random = random
 
     def decide(self, request: Request, host: Host, *, now: int) -> Decided[Granted]:
         """The decision on one request."""
-        docket = Docket(self._random(16).hex(), "request", self._clock_ns)
+        docket = Docket(self._random(16).hex(), "request", self._ticks_ns)
         docket.action = Action.SUBMIT_JOB.value
         docket.resource = host.agent
         docket.bundle_digest = self._decider.bundle_digest
