@@ -145,6 +145,7 @@ def test_a_missing_input_is_a_usage_error(demo: Callable[..., Any], folder: Path
     [
         (signal.SIGTERM, "tpm", 128 + signal.SIGTERM),
         (signal.SIGTERM, "gateway.sock", 128 + signal.SIGTERM),
+        (signal.SIGHUP, "gateway.sock", 128 + signal.SIGHUP),
         (signal.SIGINT, "agent.sock", 128 + signal.SIGINT),
     ],
 )
@@ -170,3 +171,35 @@ def test_stopped_at_any_moment_it_leaves_nothing(
     assert running.returncode == status
     assert said == b""
     assert left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [(["--rows", "0"], "rows"), (["--rows", "-5"], "rows"), (["--rows", "100000000"], "rows")],
+)
+def test_rows_out_of_bounds_are_a_usage_error(demo: Callable[..., Any], arguments: list[str], field: str) -> None:
+    done = demo("--json", *arguments)
+
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert (error["code"], error["field"]) == ("usage.bad_argument", field)
+
+
+def test_an_input_without_its_heading_loses_no_row(demo: Callable[..., Any], folder: Path) -> None:
+    bare = folder / "bare.csv"
+    bare.write_text("1,100,eu\n2,-250,us\n")
+
+    done = demo("--json", "--input", str(bare))
+
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["field"] == "input"
+
+
+def test_an_untidy_input_is_read_whole(demo: Callable[..., Any], folder: Path) -> None:
+    untidy = folder / "untidy.csv"
+    untidy.write_bytes(b"id, amount_cents, region\r\n1,100,eu\r\n\r\n2, -5 ,x")
+
+    report = json.loads(demo("--json", "--input", str(untidy)).stdout)
+
+    assert report["input"]["rows"] == report["result"]["guest"]["rows"] == 2
+    assert report["ok"]
