@@ -111,6 +111,9 @@ def test_a_channel_ends_and_an_unknown_one_was_never_there() -> None:
     assert agent.refuse_to_find(name, now=NOW + LIFETIME_S) == "channel.unknown"
     assert agent.refuse_to_find("") == "channel.unknown"
     assert Agent().refuse_to_find(name) == "channel.unknown"
+    # It reaches callers, who have no channel themselves.
+    with pytest.raises(RingfenceError, match=r"Send the request again in a moment\.$"):
+        agent.channels.find("", now=NOW)
 
 
 def test_the_oldest_channel_goes_when_there_are_too_many() -> None:

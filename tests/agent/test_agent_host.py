@@ -16,6 +16,7 @@ from ringfence import audit
 from ringfence.agent.admission import Presented
 from ringfence.agent.api import failures, grants, jobs
 from ringfence.agent.api._pb import agent_pb2 as pb
+from ringfence.agent.api.errors import GrantError
 from ringfence.agent.errors import GUEST_TRAP
 from ringfence.agent.host import HostAgent
 from ringfence.agent.sandbox.port import GuestError, GuestJob, Outcome, Usage
@@ -103,9 +104,11 @@ class Bench:
         encoded, tag = grants.seal_grant(self.channel.key(grants.GRANT_KEY), grant)
         return Presented(encoded, tag, body)
 
+    def jobs(self) -> list[audit.Job]:
+        return [entry.record for entry in self.log.records() if isinstance(entry.record, audit.Job)]
+
     def events(self) -> list[tuple[str, str]]:
-        kept = [entry.record for entry in self.log.records()]
-        return [(record.event, record.code) for record in kept if isinstance(record, audit.Job)]
+        return [(record.event, record.code) for record in self.jobs()]
 
 
 @pytest.fixture
@@ -170,6 +173,28 @@ async def test_a_cancelled_job_is_recorded_as_killed_and_frees_its_place(bench: 
 
     assert done.failure is None
     assert ("killed", "sandbox.cancelled") in bench.events()
+
+
+async def test_every_record_of_an_admitted_job_holds_its_limits_and_a_refusal_none(bench: Bench) -> None:
+    async def hangs(_: GuestJob) -> Outcome:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    presented = bench.presented()
+    await bench.agent.submit(bench.channel.name, presented)
+    with pytest.raises(GrantError):
+        await bench.agent.submit(bench.channel.name, presented)
+    bench.sandbox.behaviour = hangs
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(bench.agent.submit(bench.channel.name, bench.presented()), 0.1)
+    bench.sandbox.behaviour = finishes  # whose record is durable, and so is the one before it
+    await bench.agent.submit(bench.channel.name, bench.presented())
+
+    limits = audit.JobLimits(memory_bytes=2**20, gpu_memory_bytes=2**20, deadline_ms=1000, output_bytes=4096, qubits=0)
+    assert [(job.event, job.limits) for job in bench.jobs()] == [
+        *(("admitted", limits), ("finished", limits), ("refused", None)),
+        *(("admitted", limits), ("killed", limits), ("admitted", limits), ("finished", limits)),
+    ]
 
 
 class Context:

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringfence.audit import Attestation, AuditError, Decision, Job, JobLimits, Operator, Record, Session, Stage
+from ringfence.audit import (
+    Attestation,
+    AuditError,
+    Decision,
+    Job,
+    JobLimits,
+    Operator,
+    Record,
+    Session,
+    Stage,
+    Suppression,
+)
 from ringfence.audit.checkpoint import decode_checkpoint
 from ringfence.audit.records import GENESIS, MAX_LINE, decode_line, encode_body, encode_line, line_hash
 
@@ -31,6 +42,7 @@ RECORDS: tuple[Record, ...] = (
     Session(event="opened", session="s1", principal="alice", expires_at=1_900_000_000),
     Attestation(event="refused", host_key_id="rf1host", status="none", code="attestation.none"),
     Job(event="admitted", job_id="j1", grant_id="g1", nonce="n1", limits=JobLimits(memory_bytes=2**32, qubits=4)),
+    Suppression(code="gateway.too_many_refusals", source="unix", refusals=3),
     Operator(event="started", component="agent"),
 )
 
@@ -67,6 +79,7 @@ def test_every_kind_survives_the_line(record: Record) -> None:
         Operator(event="exploded", component="a"),  # type: ignore[arg-type]
         Operator(event="started", component=7),  # type: ignore[arg-type]
         Operator(event="started", component="\ud800"),
+        Suppression(code="c", source="unix", refusals=0),
         Session(event="opened", session="s", principal="p", expires_at=2**64),
         Session(event="opened", session="s", principal="p", expires_at=-1),
         Decision(decision_id="d", pipeline="request", verdict="deny", policies=["p"]),  # type: ignore[arg-type]

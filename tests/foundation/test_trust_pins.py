@@ -65,8 +65,9 @@ def test_one_key_may_hold_two_roles() -> None:
 
 
 def test_another_key_under_a_pinned_name_is_refused() -> None:
-    with pytest.raises(TrustError, match=r"trust\.conflict.*another key"):
-        TrustList((pin(),)).add(pin(key=2))
+    with pytest.raises(TrustError, match=r"trust\.conflict.*another key") as caught:
+        TrustList((pin("the front"),)).add(pin("the front", key=2))
+    assert caught.value.hint.endswith("run: ringfence trust remove client 'the front' --state DIR")
 
 
 def test_the_same_key_again_replaces_its_groups() -> None:
@@ -75,8 +76,9 @@ def test_the_same_key_again_replaces_its_groups() -> None:
 
 
 def test_a_second_name_for_a_pinned_key_is_refused() -> None:
-    with pytest.raises(TrustError, match=r"trust\.conflict.*under another name"):
+    with pytest.raises(TrustError, match=r"trust\.conflict.*is pinned under the name 'alice' already") as caught:
         TrustList((pin(),)).add(pin("mallory"))
+    assert caught.value.hint.endswith("run: ringfence trust remove client alice --state DIR")
 
 
 def test_removing_a_pin_that_is_not_there_is_an_error() -> None:

@@ -24,7 +24,7 @@ from ringfence.crypto import COMPOSITE, digest
 from ringfence.crypto.handshake import Initiator
 from ringfence.plugin import opening, requests
 from ringfence.plugin.api import JOBS_PATH, PROBLEM, SESSION_PURPOSE, Problem
-from ringfence.plugin.app import GatewayApp
+from ringfence.plugin.app import Capacity, GatewayApp
 from ringfence.plugin.gate import Gate
 from ringfence.plugin.host import Attested, Host
 from ringfence.plugin.link import HostLink
@@ -32,6 +32,7 @@ from ringfence.plugin.replay import ReplayCache
 from ringfence.plugin.risk import RiskLedger
 from ringfence.plugin.sessions import Session, SessionStore
 from ringfence.plugin.stages import Ceiling
+from ringfence.plugin.strangers import StrangerLimit
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.folder import open_bundled
 from ringfence.trust import KeyPair, Pin, Role, TrustList
@@ -139,6 +140,8 @@ class World:
 
     app: GatewayApp
     link: FakeLink
+    gate: Gate
+    log: audit.AuditLog
     job: bytes = JOB
 
     @property
@@ -216,7 +219,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @contextmanager
-def _world(folder: Path, *, concurrent: int = 8) -> Iterator[World]:
+def _world(
+    folder: Path, *, jobs: int = 8, bodies_bytes: int = 10 * BODY_LIMIT, refusals: int = 10**9
+) -> Iterator[World]:
     now = int(time.time())
     pin = Pin("client", Role.CLIENT, CLIENT.public, now, GROUPS)
     sessions, ceiling = SessionStore(1000), Ceiling(101)
@@ -250,6 +255,7 @@ def _world(folder: Path, *, concurrent: int = 8) -> Iterator[World]:
                 random=secrets.token_bytes,
             ),
             sessions=sessions,
+            strangers=StrangerLimit(refusals),
             link=cast(HostLink, link),
             log=log,
             bundle_digest=DECIDER.bundle_digest,
@@ -257,12 +263,21 @@ def _world(folder: Path, *, concurrent: int = 8) -> Iterator[World]:
             clock_ns=time.time_ns,
             ticks_ns=time.monotonic_ns,
         )
-        app = GatewayApp(gate, body_bytes=BODY_LIMIT, body_timeout_s=0.2, concurrent=concurrent)
-        yield World(app, link)
+        capacity = Capacity(
+            jobs=jobs, openings=jobs, body_bytes=BODY_LIMIT, bodies_bytes=bodies_bytes, body_timeout_s=0.2
+        )
+        yield World(GatewayApp(gate, capacity), link, gate, log)
 
 
 @pytest.fixture
 def narrow(tmp_path: Path) -> Iterator[World]:
     """One that takes one request at a time."""
-    with _world(tmp_path, concurrent=1) as made:
+    with _world(tmp_path, jobs=1) as made:
+        yield made
+
+
+@pytest.fixture
+def scarce(tmp_path: Path) -> Iterator[World]:
+    """One with room for the bodies of one and a half jobs, and for five refusals of strangers in its log."""
+    with _world(tmp_path, bodies_bytes=len(JOB) * 3 // 2, refusals=5) as made:
         yield made

@@ -190,6 +190,77 @@ async def test_as_many_at_a_time_as_configured_and_no_more(narrow: Any) -> None:
     assert (await narrow.ask(headers=narrow.signed(), chunks=(narrow.job,))).status == 200
 
 
+def dripping(sent: list[MutableMapping[str, Any]]) -> tuple[Any, Any]:
+    """A caller whose body never ends."""
+
+    async def receive() -> MutableMapping[str, Any]:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    return receive, send
+
+
+async def test_strangers_with_slow_bodies_hold_nothing_that_a_caller_needs(narrow: Any) -> None:
+    sent: list[MutableMapping[str, Any]] = []
+    receive, send = dripping(sent)
+    scopes: list[dict[str, Any]] = [
+        {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "raw_path": path.encode(),
+            "headers": [(b"host", b"localhost")],
+        }
+        for path in (JOBS_PATH, SESSIONS_PATH)
+    ]
+    strangers = [asyncio.create_task(narrow.app(scope, receive, send)) for scope in scopes * 10]
+    await asyncio.sleep(0.05)
+    assert (await narrow.ask(headers=narrow.signed(), chunks=(narrow.job,))).status == 200
+    assert (await narrow.ask(SESSIONS_PATH, chunks=(narrow.hello(),))).status == 200
+    await asyncio.gather(*strangers)
+    # Whoever still sends when it is answered is told that the connection ends.
+    starts = [message for message in sent if message["type"] == "http.response.start"]
+    assert len(starts) == 20
+    assert all((b"connection", b"close") in message["headers"] for message in starts)
+
+
+async def test_a_strangers_body_is_not_kept_and_a_headers_refusal_is_a_decision(narrow: Any) -> None:
+    answer = await narrow.ask(headers=[(b"host", b"localhost")], chunks=(b"x" * 200_000,) * 5)
+    problem = msgspec.json.decode(answer.body)
+    # More than a body may have, but nobody counted it.
+    assert problem["code"] == "integrity.signature_missing"
+    assert [view["name"] for view in problem["trace"]] == ["parse", "audit"]
+    decisions = [entry.record for entry in narrow.log.records()]
+    assert [record.decision_id for record in decisions] == [problem["decision_id"]]
+
+
+async def test_a_nonce_is_not_spent_before_the_body_is_there(world: Any) -> None:
+    headers = world.signed()
+    assert (await world.ask(headers=headers, chunks=(world.job[:5],), ends=False)).messages == []
+    assert (await world.ask(headers=headers, chunks=(world.job[:5],))).problem == "integrity.digest_mismatch"
+    assert (await world.ask(headers=headers, chunks=(world.job,))).status == 200
+    assert (await world.ask(headers=headers, chunks=(world.job,))).problem == "integrity.replayed"
+
+
+async def test_the_bodies_under_way_are_bounded_together(scarce: Any) -> None:
+    scarce.link.remote.hold = asyncio.Event()
+    first = asyncio.create_task(scarce.ask(headers=scarce.signed(), chunks=(scarce.job,)))
+    await scarce.link.remote.busy.wait()
+    assert (await scarce.ask(headers=scarce.signed(), chunks=(scarce.job,))).problem == "gateway.busy"
+    assert (await scarce.ask(SESSIONS_PATH, chunks=(scarce.hello(),))).status == 200
+    scarce.link.remote.hold.set()
+    assert (await first).status == 200
+    for _ in range(3):
+        assert (await scarce.ask(headers=scarce.signed(), chunks=(scarce.job[:-1],))).problem
+        assert (await scarce.ask(headers=scarce.signed(), chunks=(scarce.job,))).status == 200
+    # One that could never fit is too large, whatever is free.
+    large = b"x" * (len(scarce.job) * 2)
+    assert (await scarce.ask(headers=scarce.signed(large), chunks=(large,))).problem == "gateway.body_too_large"
+
+
 @pytest.mark.parametrize("kind", ["lifespan", "websocket", "made.up"])
 async def test_what_is_not_http_is_left_alone(world: Any, kind: str) -> None:
     assert (await world.ask(type=kind)).messages == []

@@ -203,6 +203,17 @@ def test_every_stage_of_opening_denies_with_its_code(case: str) -> None:
     assert authenticated or gateway.score(principal=CLIENT.key_id) == 0
 
 
+@pytest.mark.parametrize(
+    ("attempt", "says"),
+    [
+        (lambda g: g.greet(hello(LAPSED).message), "The key is not pinned here as a client's, or its pin has ended."),
+        (lambda g: g.greet(hello().message, attested(Status.NONE)), "have the host attested"),
+    ],
+)
+def test_a_refusal_says_what_may_be_the_matter(attempt: Opened, says: str) -> None:
+    assert says in str(attempt(Gateway()).ruling)
+
+
 def test_a_session_opens_for_whom_and_where_the_record_says() -> None:
     gateway = Gateway()
     decided = gateway.greet(hello().message)

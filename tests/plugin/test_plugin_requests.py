@@ -34,7 +34,7 @@ from ringfence.trust import KeyPair, Pin, Role, TrustList
 
 NOW = 1_800_000_000
 SOURCE = "192.0.2.1"
-STAGES = ("parse", "session", "integrity", "device_trust", "risk", "policy", "grant")
+STAGES = ("parse", "session", "signature", "integrity", "device_trust", "risk", "policy", "grant")
 CLIENT, STRANGER, GATEWAY, AGENT, VERIFIER = (KeyPair(*COMPOSITE.generate()) for _ in range(5))
 LIMITS = JobLimits(memory_bytes=2**20, gpu_memory_bytes=0, deadline_ms=1000, output_bytes=100, qubits=0)
 TARGET = httpsig.Target("POST", "gateway", "/v1/jobs")
@@ -139,10 +139,10 @@ def signed(session: Session, body: bytes | None = None, *, now: int = NOW) -> Re
     body = job() if body is None else body
     nonce = secrets.token_urlsafe(18)
     headers = httpsig.sign(session.key, TARGET, body, session=session.name, nonce=nonce, now=now, lifetime_s=60)
-    return Request(TARGET, list(headers.items()), body, SOURCE)
+    return Request(TARGET, list(headers.items()), SOURCE, body)
 
 
-def denied(decided: Decided[Granted], stage: str, code: str) -> None:
+def denied(decided: Decided[object], stage: str, code: str) -> None:
     """The stages before `stage` allowed, it denied with `code`, and nothing ran after it."""
     assert isinstance(decided.ruling, RingfenceError)
     ran = STAGES[: STAGES.index(stage) + 1]
@@ -192,12 +192,12 @@ REQUEST_DENIALS: dict[str, tuple[Submitted, str, str]] = {
     ),
     "another key": (
         lambda g: g.submit(signed(replace(g.session, key=bytes(32)))),
-        "integrity",
+        "signature",
         "integrity.signature_invalid",
     ),
     "another path": (
         lambda g: g.submit(replace(signed(g.session), target=replace(TARGET, path="/v1/job"))),
-        "integrity",
+        "signature",
         "integrity.signature_invalid",
     ),
     "another body": (
@@ -212,7 +212,7 @@ REQUEST_DENIALS: dict[str, tuple[Submitted, str, str]] = {
     ),
     "an old request": (
         lambda g: g.submit(signed(g.session, now=NOW - 100)),
-        "integrity",
+        "signature",
         "integrity.signature_expired",
     ),
     "a replayed request": (twice, "integrity", "integrity.replayed"),
@@ -313,6 +313,25 @@ def test_policies_see_the_groups_and_limits_that_were_authenticated() -> None:
     denied(gateway.submit(signed(session, job(qubits=25))), "policy", "policy.denied")
 
 
+def test_a_header_that_passed_is_decided_on_again_when_its_body_has_come() -> None:
+    gateway = Gateway()
+    request = signed(gateway.session, now=NOW)
+    screened = gateway.pipeline.screen(request, HOST, now=NOW)
+    assert screened.ruling == gateway.session
+    # Nothing is spent, and nobody is named, by a header alone.
+    assert (screened.record.principal, screened.record.session) == ("", "")
+    assert isinstance(gateway.pipeline.screen(request, HOST, now=NOW).ruling, Session)
+    denied(gateway.submit(request, now=NOW + 100), "signature", "integrity.signature_expired")
+    denied(gateway.pipeline.screen(request, HOST, now=NOW + 100), "signature", "integrity.signature_expired")
+    assert isinstance(gateway.submit(request).ruling, Granted)
+
+    gateway = Gateway()
+    request = signed(gateway.session)
+    assert isinstance(gateway.pipeline.screen(request, HOST, now=NOW).ruling, Session)
+    gateway.trust = TrustList(())
+    denied(gateway.submit(request), "session", "identity.unknown_key")
+
+
 def test_a_session_does_not_come_back_when_its_host_does() -> None:
     gateway = Gateway()
     session = gateway.session
@@ -334,7 +353,7 @@ def test_whoever_knows_a_session_id_cannot_harm_its_owner() -> None:
     for _ in range(50):
         denied(
             gateway.submit(signed(replace(session, key=bytes(32)))),
-            "integrity",
+            "signature",
             "integrity.signature_invalid",
         )
     elsewhere = replace(signed(session), source="192.0.2.2")

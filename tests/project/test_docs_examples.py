@@ -1,16 +1,21 @@
 """What the documents show is what happens: their commands, programs and guests are run and compared.
 
-A `console` block is a session: `$ ` lines are run, in order, in one folder for each page, and `…` stands for anything,
-even for further lines. `make demo` is run as `ringfence demo`, because the set-up has tests of its own. A `text` block
-is not run.
+A `console` block is a session: `$ ` lines, each with the `> ` lines after it, are run, in order, in one folder for each
+page, and `…` stands for anything, even for further lines. `make demo` is run as `ringfence demo`, because the set-up
+has tests of its own. A `text` block is not run.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +26,7 @@ from ringfence.crypto import CryptoError
 
 TREE = Path(__file__).resolve().parents[2]
 README = TREE / "README.md"
+CONFIGURATION = TREE / "docs" / "configuration.md"
 GUESTS = TREE / "docs" / "guests.md"
 ARCHITECTURE = TREE / "docs" / "architecture.md"
 STANDS_FOR = {"make demo": f'"{sys.executable}" -m ringfence.cli demo'}
@@ -33,8 +39,14 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def session(page: Path) -> list[tuple[str, str]]:
     """Each command of a page with the output that the page shows for it."""
-    parts = [part for block in blocks(page, "console") for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
-    return [(command, shown) for command, _, shown in (part.partition("\n") for part in parts)]
+    steps = []
+    for block in blocks(page, "console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            first, *lines = part.splitlines()
+            further = list(itertools.takewhile(lambda line: line.startswith(">"), lines))
+            command = "\n".join([first, *(line.removeprefix(">").removeprefix(" ") for line in further)])
+            steps.append((command, "\n".join(lines[len(further) :])))
+    return steps
 
 
 def matches(shown: str, printed: str) -> bool:
@@ -44,7 +56,10 @@ def matches(shown: str, printed: str) -> bool:
 
 
 def play(page: Path, folder: Path) -> None:
-    """Run a page's session in `folder`; fail at the first command that prints something else."""
+    """Run a page's session in `folder`; fail at the first command that prints something else.
+
+    What it starts in the background is ended with the session, however that ends.
+    """
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -52,18 +67,33 @@ def play(page: Path, folder: Path) -> None:
         "ZIG_GLOBAL_CACHE_DIR": str(folder / "zig-cache"),
         "ZIG_LOCAL_CACHE_DIR": str(folder / "zig-cache"),
     }
-    for command, shown in session(page):
-        done = subprocess.run(
-            ["bash", "-c", STANDS_FOR.get(command, command)],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert matches(shown, done.stdout), f"$ {command}\n{done.stdout}"
+    started: list[int] = []
+    try:
+        for command, shown in session(page):
+            printed = step(STANDS_FOR.get(command, command), folder, environment, started)
+            assert matches(shown, printed), f"$ {command}\n{printed}"
+    finally:
+        for group in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        for file in folder.glob("*.pid"):  # of what left its group to become a daemon
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+def step(command: str, folder: Path, environment: dict[str, str], started: list[int]) -> str:
+    """What one command prints; its process group is added to `started`."""
+    with subprocess.Popen(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        started.append(process.pid)
+        return process.communicate(timeout=120)[0]
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +109,11 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_the_readme_shows_what_the_demo_prints(tmp_path: Path) -> None:
     assert [command for command, _ in session(README)] == ["make demo"]
     play(README, tmp_path)
+
+
+def test_the_configuration_page_sets_up_an_installation_that_runs_a_job() -> None:
+    with tempfile.TemporaryDirectory(prefix="rf-docs-") as made:  # short enough for sockets
+        play(CONFIGURATION, Path(made))
 
 
 def test_make_has_every_target_that_the_documents_name() -> None:
@@ -124,8 +159,33 @@ def test_the_signed_request_of_the_profile_verifies() -> None:
 
 def test_a_page_that_shows_something_else_would_be_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("```console\n$ echo one\none\n$ echo two\nthree\n```\n", encoding="utf-8")
+    text = "```console\n$ echo one\none\n$ cat <<END\n> a\n>\n>  b\n> END\na\n\n b\n$ echo two\nthree\n```\n"
+    page.write_text(text, encoding="utf-8")
     with pytest.raises(AssertionError, match="echo two"):
         play(page, tmp_path)
+
+
+def test_what_a_page_starts_ends_with_it(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ sleep 60 > /dev/null 2>&1 & echo $!\nno number\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError) as caught:
+        play(page, tmp_path)
+    pid = int(str(caught.value).splitlines()[1])
+    give_up = time.monotonic() + 10
+    while alive(pid):
+        assert time.monotonic() < give_up, "what the page started is still there"
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there, and is no zombie that waits for its parent."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rsplit(")", 1)[1].split()[0] not in "ZX"
+
+
+def test_what_is_shown_stands_for_what_is_printed() -> None:
     assert matches("a … c", "a b\nb c")
     assert not matches("a … c", "a b d")

@@ -6,7 +6,13 @@ import ast
 import os
 import re
 import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ringfence.agent.gpu.catalogue import KERNELS
 from ringfence.agent.quantum.gates import Gate
@@ -14,8 +20,12 @@ from ringfence.agent.sandbox.hostcalls import HostCalls
 from ringfence.agent.sandbox.memory import GuestMemory
 from ringfence.agent.sandbox.port import BOUNDS
 from ringfence.agent.sandbox.wasi import Wasi
-from ringfence.cli import commands, summary
 from ringfence.errors import Kind
+from ringfence.frame import commands, summary
+from ringfence.policies import Action, Query
+from ringfence.policies.cases import BASE_JOB
+from ringfence.policies.engine import CedarDecider
+from ringfence.policies.folder import open_bundled
 
 TREE = Path(__file__).resolve().parents[2]
 ROOTS = ("foundation", "attestation", "policies", "agent", "plugin")
@@ -65,6 +75,22 @@ def stages(module: str) -> list[str]:
     return re.findall(r"docket\.run\(\s*\"(\w+)\"", source)
 
 
+def same(page: str, listed: Iterable[object], present: Iterable[object]) -> None:
+    """Fail with the names that a page lacks, or has though nothing has them, or has twice."""
+    said, there = Counter(iter(listed)), Counter(iter(present))
+    faults = [
+        f"{page} {what}: {', '.join(sorted(map(_shown, names)))}"
+        for what, names in (("lacks", there - said), ("says what is not so", said - there))
+        if names
+    ]
+    if faults:
+        raise AssertionError("; ".join(faults))
+
+
+def _shown(entry: object) -> str:
+    return " ".join(map(str, entry)) if isinstance(entry, tuple) else str(entry)
+
+
 class NoBroker:
     def exchange(self, batch: bytes) -> bytes:
         return batch
@@ -72,14 +98,14 @@ class NoBroker:
 
 def test_the_readme_lists_the_commands_as_the_help_does() -> None:
     listed = {quoted(name)[0].removeprefix("ringfence "): what for name, what in rows("README.md", "command")}
-    assert listed == {name: summary(module) for name, module in commands().items()}
+    same("README.md", listed.items(), ((name, summary(module)) for name, module in commands().items()))
     assert all(listed.values())
 
 
 def test_the_readme_lists_the_extras() -> None:
     project = tomllib.loads((TREE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     listed = [quoted(extra)[0] for extra, _ in rows("README.md", "extra")]
-    assert sorted(listed) == sorted(project["optional-dependencies"])
+    same("README.md", listed, project["optional-dependencies"])
 
 
 def test_architecture_names_every_part_and_no_other() -> None:
@@ -90,7 +116,7 @@ def test_architecture_names_every_part_and_no_other() -> None:
         for folder in (TREE / root / "ringfence").iterdir()
         if folder.is_dir() and folder.name not in IGNORED
     ]
-    assert sorted(listed) == sorted(present)
+    same("docs/architecture.md", listed, present)
 
 
 def test_architecture_names_the_stages_in_their_order() -> None:
@@ -104,7 +130,7 @@ def test_every_code_has_one_meaning_and_its_line() -> None:
     assert sorted(names) == sorted(set(names)), "two declarations share a name"
     text = (TREE / "docs" / "errors.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \| ([A-Z_]+) \| (.+) \|$", text, re.MULTILINE)
-    assert sorted((name, kind) for name, kind, _ in listed) == sorted(found)
+    same("docs/errors.md", ((name, kind) for name, kind, _ in listed), found)
 
 
 def test_errors_gives_each_kind_its_statuses() -> None:
@@ -123,17 +149,34 @@ def test_guests_lists_what_the_sandbox_offers() -> None:
     page = (TREE / "docs" / "guests.md").read_text(encoding="utf-8")
     section = page.partition("## Imports from `wasi_snapshot_preview1`")[2].partition("\n## ")[0]
     wasi = Wasi(memory, memoryview(b""), 0, clock=lambda _number: 0, random=os.urandom)
-    assert sorted(quoted(section)) == sorted(wasi.functions())
+    same("docs/guests.md", quoted(section), wasi.functions())
 
 
 def test_guests_lists_the_kernels_gates_and_limits() -> None:
     kernels = {quoted(name)[0]: arguments.count(",") + 1 for name, arguments, _ in rows("docs/guests.md", "kernel")}
-    assert kernels == {name: len(kernel.arguments) for name, kernel in KERNELS.items()}
+    same("docs/guests.md", kernels.items(), ((name, len(kernel.arguments)) for name, kernel in KERNELS.items()))
     page = (TREE / "docs" / "guests.md").read_text(encoding="utf-8")
     gates = page.partition("## Gates")[2].partition("\n## ")[0]
-    assert sorted(quoted(gates)) == sorted(gate.name for gate in Gate)
+    same("docs/guests.md", quoted(gates), (gate.name for gate in Gate))
     limits = {quoted(name)[0]: (int(low), int(high)) for name, low, high, _ in rows("docs/guests.md", "limit")}
-    assert limits == BOUNDS
+    same("docs/guests.md", limits.items(), BOUNDS.items())
+
+
+def test_configuration_lists_the_groups_and_ceilings_of_the_shipped_policies() -> None:
+    page, bundle = "docs/configuration.md", open_bundled("default")
+    text = "\n".join(policy.text for policy in bundle.policies)
+    same(page, (quoted(group)[0] for group, _ in rows(page, "group")), set(re.findall(r'::Group::"([^"]+)"', text)))
+    ceilings = [(quoted(name)[0], int(most), quoted(policy)[0]) for name, most, policy in rows(page, "ceiling")]
+    bounds = re.compile(r"^forbid .*[<>]=? \d{2,}", re.MULTILINE | re.DOTALL)
+    bounding = [policy.id for policy in bundle.policies if bounds.search(policy.text)]
+    same(page, (policy for _, _, policy in ceilings), bounding)
+    decider = CedarDecider(bundle)
+    job = Query("alice", ("job-submitters", "quantum-users"), Action.SUBMIT_JOB, "host", BASE_JOB)
+    for name, most, policy in ceilings:
+        values: Any = {name: most}
+        assert decider.decide(replace(job, context=replace(BASE_JOB, **values))).allowed, f"{name} = {most}"
+        values[name] += 1
+        assert decider.decide(replace(job, context=replace(BASE_JOB, **values))).policies == (policy,)
 
 
 def test_every_dependency_has_its_reason() -> None:
@@ -145,6 +188,16 @@ def test_every_dependency_has_its_reason() -> None:
     names = {re.split(r"[\[<>=~ ]", requirement)[0] for requirement in wanted} - {"ringfence"}
     reasons = (TREE / "docs" / "adr" / "0002-dependencies.md").read_text(encoding="utf-8")
     assert [name for name in sorted(names) if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", reasons)] == []
+
+
+def test_a_name_that_a_page_lacks_is_named() -> None:
+    same("it.md", ["one", "two"], ["two", "one"])
+    with pytest.raises(AssertionError, match=r"^it\.md lacks: trust\.hello$"):
+        same("it.md", ["trust.expired"], ["trust.expired", "trust.hello"])
+    with pytest.raises(AssertionError, match=r"^it\.md lacks: b 2; it\.md says what is not so: a 1, b 1$"):
+        same("it.md", [("a", 1), ("b", 1)], [("b", 2)])
+    with pytest.raises(AssertionError, match=r"^it\.md says what is not so: twice$"):
+        same("it.md", ["twice", "twice"], ["twice"])
 
 
 def test_decisions_are_numbered_and_have_one_form() -> None:

@@ -10,7 +10,7 @@ import pytest
 _FOREIGN = {
     "client": ("grpc", "google.protobuf", "wasmtime", "numpy", "cedarpy", "uvicorn", "tpm2_pytss", "hip"),
     "gateway": ("wasmtime", "numpy", "tpm2_pytss", "hip"),
-    "agent": ("cedarpy", "uvicorn", "uvloop", "httptools", "numpy", "tpm2_pytss", "hip"),
+    "agent": ("cedarpy", "uvicorn", "uvloop", "numpy", "tpm2_pytss", "hip"),
 }
 _MODULES = {
     "client": ("ringfence.client", "ringfence.cli", "ringfence.trust.cli", "ringfence.audit.cli"),

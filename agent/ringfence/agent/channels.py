@@ -64,7 +64,9 @@ class Channels:
         channel = self._channels.get(name)
         if channel is None or channel.expires_at <= now:
             raise ChannelError(
-                CHANNEL_UNKNOWN, "There is no such channel; the agent may have restarted.", hint="Open a new channel."
+                CHANNEL_UNKNOWN,
+                "There is no such channel; the agent may have restarted.",
+                hint="Send the request again in a moment.",
             )
         self._pin(channel.gateway, now)
         return channel

@@ -20,7 +20,7 @@ from ringfence.agent.api.jobs import (
     sign_receipt,
 )
 from ringfence.agent.channels import Channels
-from ringfence.agent.errors import CANCELLED, DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT, SandboxError
+from ringfence.agent.errors import CANCELLED, DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT, PROCESS_STUCK, SandboxError
 from ringfence.agent.sandbox import port
 from ringfence.agent.spent import SpentIds
 from ringfence.attestation import evidence
@@ -29,7 +29,7 @@ from ringfence.crypto.handshake import Random
 from ringfence.errors import RingfenceError
 from ringfence.trust import TrustList
 
-_KILLED = (DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT)
+_KILLED = (DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT, PROCESS_STUCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,10 @@ class HostAgent:
         held = self.channels.find(channel, now=now)
         open_grant(held.grant_key, grant, tag, audience=self._signer.key_id, gateway=held.gateway, now=now)
 
+    async def refused(self, error: RingfenceError) -> None:
+        """Records that a submission was refused before it was a job."""
+        await self._record(audit.Job(event="refused", job_id=self._random(16).hex(), code=error.code.name))
+
     async def submit(self, channel: str, presented: Presented) -> Finished:
         """Runs one job. Raises what admission raises; a guest that fails is an answer with a receipt, not an error."""
         job_id = self._random(16).hex()
@@ -133,7 +137,13 @@ class HostAgent:
         except asyncio.CancelledError:
             # Nobody waits for the answer any more; the record is written, not awaited.
             self._log.append(
-                audit.Job(event="killed", job_id=job_id, principal=job.grant.principal, code=CANCELLED.name)
+                audit.Job(
+                    event="killed",
+                    job_id=job_id,
+                    principal=job.grant.principal,
+                    code=CANCELLED.name,
+                    limits=_limits(job),
+                )
             )
             raise
         receipt, signature = sign_receipt(
@@ -149,6 +159,7 @@ class HostAgent:
                 code=code,
                 result_digest=digest(run.output).hex(),
                 receipt_digest=digest(receipt).hex(),
+                limits=_limits(job),
                 duration_us=(self._ticks_ns() - started_ns) // 1000,
             )
         )
@@ -232,7 +243,6 @@ def recover_spent(log: audit.AuditLog, *, now: int) -> SpentIds:
 
 
 def _admission(job_id: str, job: Admitted) -> audit.Job:
-    limits = job.statement.limits
     return audit.Job(
         event="admitted",
         job_id=job_id,
@@ -242,11 +252,16 @@ def _admission(job_id: str, job: Admitted) -> audit.Job:
         nonce=job.nonce_id,
         module_digest=job.statement.module_digest.hex(),
         input_digest=job.statement.input_digest.hex(),
-        limits=audit.JobLimits(
-            memory_bytes=limits.memory_bytes,
-            gpu_memory_bytes=limits.gpu_memory_bytes,
-            deadline_ms=limits.deadline_ms,
-            output_bytes=limits.output_bytes,
-            qubits=limits.qubits,
-        ),
+        limits=_limits(job),
+    )
+
+
+def _limits(job: Admitted) -> audit.JobLimits:
+    limits = job.statement.limits
+    return audit.JobLimits(
+        memory_bytes=limits.memory_bytes,
+        gpu_memory_bytes=limits.gpu_memory_bytes,
+        deadline_ms=limits.deadline_ms,
+        output_bytes=limits.output_bytes,
+        qubits=limits.qubits,
     )

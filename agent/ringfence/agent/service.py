@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -19,6 +20,7 @@ from ringfence.errors import RingfenceError
 
 Reply = TypeVar("Reply")
 ARRIVAL_S: Final = 30.0
+DISCARD_S: Final = 5.0
 _STATUSES = {status.value[0]: status for status in grpc.StatusCode}
 
 
@@ -53,19 +55,30 @@ class AgentService(AgentServicer):
         return pb.ProofReply(signature=self._agent.prove_host(request.channel, request.nonce, request.tag))
 
     async def _submit(self, chunks: AsyncIterator[pb.SubmitChunk]) -> pb.SubmitReply:
-        # A submission is held whole before it is admitted: this bounds how many are, and for how long they may arrive.
-        if self._free <= 0:
-            raise GrantError(
-                AGENT_BUSY, "As many submissions as this host takes are arriving.", hint="Try again later."
-            )
-        self._free -= 1
+        # A submission is held whole before it is admitted: this bounds how many are.
+        place = min(1, self._free)
+        self._free -= place
         try:
-            grant, body = await self._receive(chunks)
+            try:
+                grant, body = await self._receive(chunks, free=place > 0)
+            except RingfenceError as error:
+                await self._agent.refused(error)
+                await self._discard(chunks)
+                raise
             return await self._run(grant, body)
         finally:
-            self._free += 1
+            self._free += place
 
-    async def _receive(self, chunks: AsyncIterator[pb.SubmitChunk]) -> tuple[pb.Grant, bytes]:
+    async def _discard(self, chunks: AsyncIterator[pb.SubmitChunk]) -> None:
+        # gRPC breaks a call off that is answered while its sender still sends, and the refusal would be lost.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(DISCARD_S, self._arrival_s)):
+                async for _ in chunks:
+                    pass
+
+    async def _receive(self, chunks: AsyncIterator[pb.SubmitChunk], *, free: bool) -> tuple[pb.Grant, bytes]:
+        if not free:
+            raise GrantError(AGENT_BUSY, "As many submissions as this host takes are here.", hint="Try again later.")
         grant: pb.Grant | None = None
         body = bytearray()
         try:

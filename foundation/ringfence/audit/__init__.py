@@ -20,6 +20,7 @@ from ringfence.audit.records import (
     Record,
     Session,
     Stage,
+    Suppression,
 )
 from ringfence.audit.verifier import Report, verify_log
 
@@ -40,6 +41,7 @@ __all__ = [
     "Session",
     "Signer",
     "Stage",
+    "Suppression",
     "Ticket",
     "Verify",
     "verify_log",

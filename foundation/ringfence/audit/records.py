@@ -8,7 +8,7 @@ A line is, without any space and with the fields in exactly this order:
 - `seq`     1 for the first record of a log, then one more for each
 - `time_ns` nanoseconds since the Unix epoch by the writer's clock; it may step back when that clock does
 - `prev`    lowercase hexadecimal SHA-256 of the previous line, its newline included; 64 zeros in the first line
-- `kind`    names the type of `data`: decision, session, attestation, job or operator
+- `kind`    names the type of `data`: decision, session, attestation, job, operator or suppression
 - `data`    the record's fields in the order of its class below, none left out
 
 The encoding is canonical: UTF-8, only the escapes that RFC 8259 section 7 requires (the short form where there is
@@ -114,7 +114,10 @@ class JobLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the agent did with a job. An `admitted` one has spent its grant id and the caller's nonce for good."""
+    """What the agent did with a job. An `admitted` one has spent its grant id and the caller's nonce for good.
+
+    A job that was refused before it was admitted has no limits.
+    """
 
     kind: ClassVar[str] = "job"
 
@@ -129,7 +132,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     input_digest: Digest = ""
     result_digest: Digest = ""
     receipt_digest: Digest = ""
-    limits: JobLimits = JobLimits()
+    limits: JobLimits | None = None
     duration_us: Count = 0
 
 
@@ -144,10 +147,21 @@ class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     digest: Digest = ""
 
 
-Record = Decision | Session | Attestation | Job | Operator
+class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """So many `refusals` of one source had no record of their own since its last such record; `code` says why."""
 
+    kind: ClassVar[str] = "suppression"
+
+    code: Identifier
+    source: Identifier
+    refusals: Position
+
+
+Record = Decision | Session | Attestation | Job | Operator | Suppression
+
+_TYPES = (Decision, Session, Attestation, Job, Operator, Suppression)
 _DECODERS: MappingProxyType[str, msgspec.json.Decoder[Record]] = MappingProxyType(
-    {record.kind: msgspec.json.Decoder(record) for record in (Decision, Session, Attestation, Job, Operator)}
+    {record.kind: msgspec.json.Decoder(record) for record in _TYPES}
 )
 KINDS: tuple[str, ...] = tuple(_DECODERS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import shlex
 from dataclasses import dataclass
 
 from ringfence.crypto import key_id
@@ -79,21 +80,22 @@ class TrustList:
 
     def __post_init__(self) -> None:
         names: set[tuple[Role, str]] = set()
-        keys: set[tuple[Role, bytes]] = set()
+        keys: dict[tuple[Role, bytes], str] = {}
         for pin in self.pins:
             if (pin.role, pin.name) in names:
                 raise TrustError(
                     CONFLICT, f"the {pin.role.value} {pin.name!r} is pinned twice.", field="name", hint="Remove one."
                 )
-            if (pin.role, pin.public) in keys:
+            if twin := keys.get((pin.role, pin.public)):
                 raise TrustError(
                     CONFLICT,
-                    f"the key of the {pin.role.value} {pin.name!r} is pinned under another name already.",
+                    f"the key of the {pin.role.value} {pin.name!r} is pinned under the name {twin!r} already.",
                     field="public_key",
-                    hint="Remove the other pin first.",
+                    hint=f"To rename it, first run: ringfence trust remove {pin.role.value} {shlex.quote(twin)} "
+                    "--state DIR",
                 )
             names.add((pin.role, pin.name))
-            keys.add((pin.role, pin.public))
+            keys[pin.role, pin.public] = pin.name
 
     def find(self, role: Role, key: str, now: int) -> Pin:
         """The pin of the key with the id `key` in `role`, valid at `now` (seconds since 1970).
@@ -144,7 +146,8 @@ class TrustList:
                     CONFLICT,
                     f"the {pin.role.value} {pin.name!r} is pinned with another key, {held.key_id}.",
                     field="name",
-                    hint=f"If the key really changed, first run `ringfence trust remove {pin.role.value}`.",
+                    hint=f"If the key really changed, first run: ringfence trust remove {pin.role.value} "
+                    f"{shlex.quote(pin.name)} --state DIR",
                 )
         return TrustList((*others, pin))
 

@@ -30,7 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "same file system. Times in microseconds.",
     )
     spine.add_argument(
-        "--requests", type=int, default=DEFAULT_REQUESTS, metavar="N", help="jobs to run (%(default)s; at least 20)"
+        "--requests",
+        type=int,
+        default=DEFAULT_REQUESTS,
+        metavar="N",
+        help="jobs to run (%(default)s; at least 20); of fewer than 100 the p99 is the maximum",
     )
     spine.add_argument(
         "--state", type=Path, metavar="DIR", help="keep the state there; its file system is what is measured"
@@ -41,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs one benchmark and prints its figures."""
     if arguments.requests < 20:
         raise UsageError(
-            BAD_ARGUMENT, "Fewer than 20 requests give no p99.", field="requests", hint="Ask for 300 or more."
+            BAD_ARGUMENT, "Fewer than 20 requests say nothing.", field="requests", hint="Ask for 20, better for 100."
         )
     with tempfile.TemporaryDirectory(prefix="ringfence-bench-") as temporary:
         figures = spine(arguments.state or Path(temporary), arguments.requests)
@@ -92,15 +96,15 @@ def spine(state: Path, requests: int) -> dict[str, Any]:
     return {
         "requests": requests,
         "opening_us": round(opening),
-        "job": _summary(totals),
+        "job": summary(totals),
         "split": {
-            "decision": _summary(decisions),
-            "durability_wait": _summary(waits),
-            "sandbox": _summary(jobs),
-            "transport_and_agent": _summary(rest),
+            "decision": summary(decisions),
+            "durability_wait": summary(waits),
+            "sandbox": summary(jobs),
+            "transport_and_agent": summary(rest),
         },
-        "warm_request": {"stages": {name: _summary(values) for name, values in stages.items()}},
-        "raw_fdatasync": _summary(syncs),
+        "warm_request": {"stages": {name: summary(values) for name, values in stages.items()}},
+        "raw_fdatasync": summary(syncs),
         "ratios": {"durability_wait_over_fdatasync_p50": _ratio(waits, syncs)},
     }
 
@@ -117,11 +121,12 @@ def _raw_sync(folder: Path) -> float:
         os.close(descriptor)
 
 
-def _summary(micros: Sequence[float]) -> dict[str, float]:
+def summary(micros: Sequence[float]) -> dict[str, float]:
+    """The median and the 99th percentile (nearest rank) of times in microseconds."""
     ordered = sorted(micros)
     return {
         "p50_us": round(statistics.median(ordered), 1),
-        "p99_us": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 1),
+        "p99_us": round(ordered[-(-99 * len(ordered) // 100) - 1], 1),
     }
 
 
@@ -140,5 +145,5 @@ def _show(figures: dict[str, Any]) -> None:
     print(f"\nThe wait for durability is {ratio} times a raw fdatasync at the median.")
 
 
-def _cells(summary: dict[str, float]) -> list[str]:
-    return [f"{summary['p50_us']:,.0f}", f"{summary['p99_us']:,.0f}"]
+def _cells(times: dict[str, float]) -> list[str]:
+    return [f"{times['p50_us']:,.0f}", f"{times['p99_us']:,.0f}"]

@@ -40,7 +40,10 @@ class Verifier:
 
 
 class HostLink:
-    """Talks to one agent. `host` is the state that decisions use; `keep_fresh` renews it until cancelled."""
+    """Talks to one agent. `host` is the state that decisions use; `keep_fresh` renews it until cancelled.
+
+    `tell` hears one sentence whenever the host's status changes.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class HostLink:
         trust: Callable[[], TrustList],
         verifier: Verifier,
         log: audit.AuditLog,
+        tell: Callable[[str], None],
         clock_ns: Callable[[], int],
         random: Random,
     ) -> None:
@@ -60,6 +64,7 @@ class HostLink:
         self._trust = trust
         self._verifier = verifier
         self._log = log
+        self._tell = tell
         self._clock_ns = clock_ns
         self._random = random
         self._renewing = asyncio.Lock()
@@ -94,6 +99,8 @@ class HostLink:
                 renewed = Unreachable(self._agent, error)
             if not _same_fault(self._host, renewed):
                 await self._record(renewed)
+            if self._host is None or _standing(self._host) != _standing(renewed):
+                self._tell(_sentence(renewed))
             self._host = renewed
             self._replaced.set()
             return renewed
@@ -186,3 +193,15 @@ def _same_fault(before: Host | None, after: Host) -> bool:
         and isinstance(after, Unreachable)
         and before.fault.code.name == after.fault.code.name
     )
+
+
+def _standing(host: Host) -> str:
+    return host.result.status.value if isinstance(host, Attested) else host.fault.code.name
+
+
+def _sentence(host: Host) -> str:
+    if isinstance(host, Unreachable):
+        return f"the host {host.agent} is refused: {host.fault}"
+    if host.result.status is attestation.Status.AFFIRMING:
+        return f"the host {host.agent} is attested"
+    return f"the host {host.agent} has the status {host.result.status.value}: {' '.join(host.result.reasons)}"

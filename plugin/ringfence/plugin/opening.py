@@ -100,7 +100,7 @@ class OpeningPipeline:
             # One answer whether the key is unknown, expired or of another role: a stranger learns nothing.
             raise GateError(
                 PRINCIPAL_UNKNOWN,
-                "The key is not pinned here as a client's.",
+                "The key is not pinned here as a client's, or its pin has ended.",
                 field="initiator",
                 hint="Have the operator run `ringfence trust add client`.",
             ) from error

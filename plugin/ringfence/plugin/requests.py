@@ -1,12 +1,15 @@
-"""The pipeline of a request in a session: session, integrity, device trust, risk, policy, grant. No I/O.
+"""The pipeline of a request in a session: session, signature, integrity, device trust, risk, policy, grant. No I/O.
 
-The caller of this pipeline makes the decision's record durable before it lets the grant go.
+The caller of this pipeline makes the decision's record durable before it lets the grant go. It may `screen` a
+request by its header fields before it reads the body; the decision still begins with the first stage, because session
+and signature may have ended while the body came.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TypeVar
 
 from ringfence import httpsig
 from ringfence.agent.api.grants import GRANT_LIFETIME_S, Grant, seal_grant
@@ -31,15 +34,23 @@ from ringfence.policies import Action, Decider, JobContext, Query
 from ringfence.trust.errors import TrustError
 from ringfence.trust.pins import Role, TrustList
 
+Outcome = TypeVar("Outcome")
+
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A request as it was received: nothing here is authenticated."""
+class Head:
+    """A request's header as it was received: nothing here is authenticated."""
 
     target: httpsig.Target
     headers: Sequence[tuple[str, str]]
-    body: bytes = field(repr=False)
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Head):
+    """A whole request, as unauthenticated as its header."""
+
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +89,33 @@ class RequestPipeline:
         self._ticks_ns = ticks_ns
         self._random = random
 
+    def screen(self, head: Head, host: Host, *, now: int) -> Decided[Session]:
+        """The decision as far as the header allows one: a denial is final, and nothing is spent."""
+        return self._decide(head, host, now, lambda docket: self._authenticate(docket, head, now)[1])
+
     def decide(self, request: Request, host: Host, *, now: int) -> Decided[Granted]:
         """The decision on one request."""
+        return self._decide(request, host, now, lambda docket: self._stages(docket, request, host, now))
+
+    def _decide(self, head: Head, host: Host, now: int, stages: Callable[[Docket], Outcome]) -> Decided[Outcome]:
         docket = Docket(self._random(16).hex(), "request", self._ticks_ns)
         docket.action = Action.SUBMIT_JOB.value
         docket.resource = host.agent
         docket.bundle_digest = self._decider.bundle_digest
-        decided = docket.decide(lambda: self._stages(docket, request, host, now))
+        decided = docket.decide(lambda: stages(docket))
         if decided.blames_caller:
-            self._risk.refused(docket.principal or request.source, now=now)
+            self._risk.refused(docket.principal or head.source, now=now)
         return decided
 
-    def _stages(self, docket: Docket, request: Request, host: Host, now: int) -> Granted:
-        presented = docket.run("parse", lambda: httpsig.parse(request.headers))
+    def _authenticate(self, docket: Docket, head: Head, now: int) -> tuple[httpsig.Presented, Session]:
+        presented = docket.run("parse", lambda: httpsig.parse(head.headers))
         session = docket.run("session", lambda: self._find(presented.session, now))
-        docket.run("integrity", lambda: self._authenticate(docket, request, presented, session, now))
+        docket.run("signature", lambda: httpsig.verify(presented, session.key, head.target, now=now))
+        return presented, session
+
+    def _stages(self, docket: Docket, request: Request, host: Host, now: int) -> Granted:
+        presented, session = self._authenticate(docket, request, now)
+        docket.run("integrity", lambda: self._accept(docket, request, presented, session, now))
         attested = docket.run("device_trust", lambda: self._trust_device(session, host, now))
         # The session is bound to the result it was opened with; the host's latest one must still agree with it.
         docket.attestation_digest = session.attestation_digest
@@ -117,10 +140,9 @@ class RequestPipeline:
             ) from error
         return session
 
-    def _authenticate(
+    def _accept(
         self, docket: Docket, request: Request, presented: httpsig.Presented, session: Session, now: int
     ) -> None:
-        httpsig.verify(presented, session.key, request.target, now=now)
         body_digest = httpsig.verify_body(presented, request.body)
         self._replay.spend(f"{session.name}:{presented.nonce}", now=now, code=REQUEST_REPLAYED)
         docket.session = session.name
