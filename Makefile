@@ -20,14 +20,14 @@ setup: ## make .venv with every extra and the development tools
 test: check ## set up what the tests need, run the gate and the tests with coverage (ARGS go to pytest)
 	$(RUN) -m pytest --cov=ringfence --cov-report=term:skip-covered $(ARGS)
 
-check: setup ## the gate without the tests: style, types, layers, dependencies, dead code
+check: setup ## the gate without the tests: style, types, layers, dependencies, dead code, tables in documents
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 	.venv/bin/lint-imports
 	$(RUN) -m deptry foundation attestation policies agent plugin
 	$(RUN) -m vulture
-	$(RUN) -m pytest -q tests/project/test_project_layout.py
+	$(RUN) -m pytest -q tests/project/test_project_layout.py tests/project/test_docs_reference.py
 
 fuzz: setup ## fuzz every decoder of untrusted bytes for ten minutes (ARGS="--seconds 3600 httpsig")
 	$(RUN) tools/fuzz.py $(ARGS)

@@ -52,7 +52,7 @@ def test_a_library_is_named_with_its_version() -> None:
 
 def test_a_library_that_is_not_installed_names_its_extra() -> None:
     found = diagnosis.library(Library("no_such", "ringfence-no-such", "amd", False, "meaning"))
-    assert (found.status, found.mend) == (Status.LACKING, "pip install 'ringfence[amd]'")
+    assert (found.status, found.mend) == (Status.LACKING, "In the folder of the clone, run: pip install '.[amd]'")
 
 
 def test_a_library_that_is_installed_and_does_not_load_is_broken() -> None:
@@ -62,7 +62,7 @@ def test_a_library_that_is_installed_and_does_not_load_is_broken() -> None:
 
 
 def test_every_optional_dependency_of_the_command_is_checked() -> None:
-    from ringfence.cli import OPTIONAL
+    from ringfence.frame import OPTIONAL
 
     checked = {wanted.module.split(".")[0]: wanted for wanted in diagnosis.LIBRARIES if wanted.extra}
     assert set(checked) == set(OPTIONAL)
@@ -176,7 +176,7 @@ def test_gpus_are_named_and_hip_is_asked_for_them(tmp_path: Path) -> None:
     # Only a host that really has the driver can answer; everywhere else the check must not pass.
     if not Path("/dev/kfd").exists():
         assert hip.status is Status.BROKEN
-        assert "ringfence[amd]" in hip.mend
+        assert "pip install '.[amd]'" in hip.mend
 
 
 def test_the_disk_is_measured(tmp_path: Path) -> None:
@@ -215,4 +215,4 @@ def test_the_command_ends_with_1_where_something_needed_is_broken(
     printed = capfd.readouterr().out
     assert "broken   required  disk" in printed
     assert "Give --state a folder on a local disk" in printed
-    assert "Something that `ringfence demo` needs is missing" in printed
+    assert printed.endswith("`ringfence demo` needs is missing; see the lines marked broken or lacking.\n")

@@ -122,6 +122,7 @@ def test_every_kind_survives_the_line(record: Record) -> None:
         Operator(event="started", component="a", digest=DIGEST[:32]),
         Pool(event="read", pool="p", length=1.5),  # type: ignore[arg-type]
         Operator(event="started", component="\ud800"),
+        Suppression(code="c", source="unix", refusals=0),
         Session(event="opened", session="s", principal="p", expires_at=2**64),
         Session(event="opened", session="s", principal="p", expires_at=-1),
         Decision(decision_id="d", pipeline="request", verdict="deny", policies=["p"]),  # type: ignore[arg-type]

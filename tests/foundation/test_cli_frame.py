@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.cli import commands, exit_status, main, summary
+from ringfence.cli import main
 from ringfence.errors import Code, Kind, RingfenceError
+from ringfence.frame import commands, exit_status, summary
 
 HELP_BUDGET_S = 0.150
 
@@ -128,10 +129,12 @@ def runnable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(site: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "ringfence.cli", *arguments],
-        env={**os.environ, "PYTHONPATH": str(site), "COLUMNS": "200"},
+        env={**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "COLUMNS": "200"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever started the tests may ignore it, as a shell does for what runs in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -215,14 +218,14 @@ def test_a_missing_library_names_the_extra(runnable: Path) -> None:
     assert (
         "usage.missing_extra (wasmtime): `ringfence missing` needs the library wasmtime, which is not installed" in err
     )
-    assert "pip install 'ringfence[agent]'" in err
+    assert "In the folder of the clone, run: pip install '.[agent]'" in err
 
 
 def test_a_library_that_does_not_load_names_the_extra_of_the_command(runnable: Path) -> None:
     status, _, err = outcome(runnable, "gateway")
     assert status == 1
     assert "is installed but cannot be loaded" in err
-    assert "pip install 'ringfence[gateway]'" in err
+    assert "In the folder of the clone, run: pip install '.[gateway]'" in err
 
 
 def test_an_import_that_no_extra_brings_is_a_bug_and_stays_visible(runnable: Path) -> None:
@@ -247,6 +250,16 @@ def test_an_interrupt_ends_the_command_with_130(runnable: Path) -> None:
     process = start(runnable, "waits")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 130
+
+
+def test_an_interrupt_while_the_command_loads_ends_it_with_130(tmp_path: Path) -> None:
+    (tmp_path / "argparse.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    process = start(tmp_path, "trust", "list")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30) == ("", "")
     assert process.returncode == 130

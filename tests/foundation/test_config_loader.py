@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringfence.config import ConfigError, effective, load, parse
+from ringfence.config import ConfigError, KeyId, PcrIndex, Sha256, SocketPath, effective, load, parse
 from ringfence.config.positions import key_lines
+from ringfence.config.values import MAX_SOCKET_PATH
 from ringfence.errors import Kind
 
 
@@ -34,6 +35,13 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     peer: tuple[Peer, ...] = ()
     labels: dict[str, int] = {}
+    listen: SocketPath | None = None
+    agent: KeyId | None = None
+    digests: tuple[Sha256, ...] = ()
+    pcrs: dict[PcrIndex, int] = {}
+
+    def open(self) -> None:
+        """A sample names nothing that could be loaded."""
 
 
 WHOLE = b"""\
@@ -84,6 +92,10 @@ def test_effective_values_show_defaults_and_resolved_paths() -> None:
         "limits": {"memory_bytes": 1 << 20, "ratio": 0.5},
         "peer": (),
         "labels": {},
+        "listen": None,
+        "agent": None,
+        "digests": (),
+        "pcrs": {},
     }
 
 
@@ -120,6 +132,33 @@ def test_what_is_wrong_is_named_with_its_line(text: str, code: str, line: int | 
     assert (caught.value.code.name, caught.value.line, caught.value.field) == (code, line, field)
     assert caught.value.code.kind is Kind.INVALID
     assert caught.value.message.startswith("sample.toml:" if line is None else f"sample.toml:{line}: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "says"),
+    [
+        ('agent = "rf1"', "agent", "agent: expected a key id: rf1 and 43 characters."),
+        (f'agent = "rf1{"A" * 43}\\n"', "agent", "agent: expected a key id: rf1 and 43 characters."),
+        (f'digests = ["{"A" * 64}"]', "digests[0]", "digests[0]: expected a SHA-256 in 64 lower-case hex digits."),
+        ("pcrs.24 = 1", "pcrs", "a key of pcrs: expected the number of a PCR, 0 to 23."),
+        ("pcrs.00 = 1", "pcrs", "a key of pcrs: expected the number of a PCR, 0 to 23."),
+        ("listen = 1", "listen", "listen: expected `str`, got `int`."),
+        ('listen = ""', "listen", "listen: expected a path: a string that is not empty."),
+    ],
+)
+def test_what_is_expected_is_said_in_words(line: str, field: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(f'component = "sample"\nkey = "k"\n{line}\n'.encode())
+    assert (caught.value.code.name, caught.value.line, caught.value.field) == ("config.bad_value", 3, field)
+    assert caught.value.message == f"sample.toml:3: {says}"
+
+
+def test_a_socket_is_resolved_and_no_longer_than_the_kernel_takes() -> None:
+    room = MAX_SOCKET_PATH - len("/etc/ringfence/")
+    longest = read(f'component = "sample"\nkey = "k"\nlisten = "{"x" * room}"\n'.encode())
+    assert str(longest.listen) == "/etc/ringfence/" + "x" * room
+    with pytest.raises(ConfigError, match=r"sample\.toml:3: listen: expected a socket's path of at most 107 bytes"):
+        read(f'component = "sample"\nkey = "k"\nlisten = "{"x" * room}y"\n'.encode())
 
 
 def test_a_file_that_is_not_utf8_is_refused_with_its_line() -> None:

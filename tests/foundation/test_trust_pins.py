@@ -65,8 +65,9 @@ def test_one_key_may_hold_two_roles() -> None:
 
 
 def test_another_key_under_a_pinned_name_is_refused() -> None:
-    with pytest.raises(TrustError, match=r"trust\.conflict.*another key"):
-        TrustList((pin(),)).add(pin(key=2))
+    with pytest.raises(TrustError, match=r"trust\.conflict.*another key") as caught:
+        TrustList((pin("the front"),)).add(pin("the front", key=2))
+    assert caught.value.hint.endswith("run: ringfence trust rotate client 'the front' FILE --state DIR")
 
 
 def test_the_same_key_again_replaces_its_groups() -> None:
@@ -75,8 +76,9 @@ def test_the_same_key_again_replaces_its_groups() -> None:
 
 
 def test_a_second_name_for_a_pinned_key_is_refused() -> None:
-    with pytest.raises(TrustError, match=r"trust\.conflict.*under another name"):
+    with pytest.raises(TrustError, match=r"trust\.conflict.*is pinned under the name 'alice' already") as caught:
         TrustList((pin(),)).add(pin("mallory"))
+    assert caught.value.hint.endswith("run: ringfence trust remove client alice --state DIR")
 
 
 def test_a_key_is_not_pinned_twice_under_one_name() -> None:
@@ -136,7 +138,7 @@ def test_a_change_to_a_key_that_the_name_has_is_refused(key: int) -> None:
 
 
 def test_a_change_to_somebody_elses_key_or_of_nobody_is_refused() -> None:
-    with pytest.raises(TrustError, match=r"trust\.conflict.*under another name"):
+    with pytest.raises(TrustError, match=r"trust\.conflict.*under the name 'bob'"):
         TrustList((pin("bob", key=9), pin())).rotate(Role.CLIENT, "alice", bytes([9]) * 1984, now=NOW, overlap_s=1)
     with pytest.raises(TrustError, match=r"trust\.no_such_pin"):
         TrustList((pin(),)).rotate(Role.AGENT, "alice", bytes([2]) * 1984, now=NOW, overlap_s=1)

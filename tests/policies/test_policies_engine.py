@@ -154,7 +154,7 @@ def test_every_device_status_is_decided(default: Bundle) -> None:
     }
     assert answers == {
         DeviceStatus.AFFIRMING: True,
-        DeviceStatus.WARNING: True,
+        DeviceStatus.WARNING: False,
         DeviceStatus.CONTRAINDICATED: False,
         DeviceStatus.NONE: False,
     }

@@ -87,9 +87,10 @@ def admit(
                 hint="Ask for less; the host's limits are in its agent's configuration.",
             )
     admitted = Admitted(grant, submission, statement)
-    if not spent.spend(grant.grant_id, expires_at=admitted.spent_until, now=now):
+    # Each under its own expiry: a fresh grant must not make an old statement look as if it had never been forgotten.
+    if not spent.spend(grant.grant_id, expires_at=grant.expires_at, now=now):
         raise GrantError(GRANT_SPENT, "The grant was used before.", field="grant_id", hint="Ask for a new grant.")
-    if not spent.spend(admitted.nonce_id, expires_at=admitted.spent_until, now=now):
+    if not spent.spend(admitted.nonce_id, expires_at=statement.expires_at, now=now):
         raise JobError(JOB_REPLAYED, "The caller's job ran before.", field="nonce", hint="Sign the job anew.")
     return admitted
 

@@ -12,10 +12,10 @@ from ringfence.agent.spent import SpentIds
 from ringfence.crypto import Signer
 from ringfence.crypto.handshake import HELLO_LIFETIME_S, NO_SHARES, Random, Received, Shares
 from ringfence.trust.errors import TrustError
-from ringfence.trust.pins import Role, TrustList
+from ringfence.trust.pins import Pin, Role, TrustList
 
 LIFETIME_S: Final = 3600
-CAPACITY: Final = 256
+CAPACITY: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Channel:
 
 
 class Channels:
-    """Opens and finds channels. A gateway that opens more than the capacity drops the oldest."""
+    """Opens and finds channels. A gateway that opens more than its share drops its own oldest."""
 
     def __init__(
         self, signer: Signer, trust: Callable[[], TrustList], random: Random, shares: Shares = NO_SHARES
@@ -45,15 +45,7 @@ class Channels:
     def open(self, hello: bytes, *, now: int) -> bytes:
         """The reply to a pinned gateway's hello. Raises `ChannelError` or `CryptoError`."""
         received = Received.parse(hello)
-        try:
-            pin = self._trust().find(Role.GATEWAY, received.hello.initiator, now)
-        except TrustError as error:
-            raise ChannelError(
-                CHANNEL_REFUSED,
-                "The key is not pinned here as a gateway's.",
-                field="initiator",
-                hint="Have the host's operator run `ringfence trust add gateway`.",
-            ) from error
+        pin = self._pin(received.hello.initiator, now)
         greeted = received.authenticate(pin.public, self._signer, CHANNEL_PURPOSE, now=now)
         nonce = f"{pin.key_id}:{received.hello.nonce.hex()}"
         if not self._hellos.spend(nonce, expires_at=received.hello.created_at + HELLO_LIFETIME_S, now=now):
@@ -66,18 +58,33 @@ class Channels:
             shares=self._shares,
         )
         message, established = responder.finish(self._signer, b"")
-        while len(self._channels) >= CAPACITY:
-            del self._channels[next(iter(self._channels))]
+        mine = [channel.name for channel in self._channels.values() if channel.gateway == pin.key_id]
+        for name in mine[: max(0, len(mine) + 1 - CAPACITY)]:
+            del self._channels[name]
         self._channels[established.name] = Channel(
             established.name, pin.key_id, established.expires_at, established.key(GRANT_KEY), established.key(PROOF_KEY)
         )
         return message
 
     def find(self, name: str, *, now: int) -> Channel:
-        """The live channel called `name`; raises `channel.unknown`."""
+        """The live channel called `name`; raises `channel.unknown`, or `channel.refused` without its gateway's pin."""
         channel = self._channels.get(name)
         if channel is None or channel.expires_at <= now:
             raise ChannelError(
-                CHANNEL_UNKNOWN, "There is no such channel; the agent may have restarted.", hint="Open a new channel."
+                CHANNEL_UNKNOWN,
+                "There is no such channel; the agent may have restarted.",
+                hint="Send the request again in a moment.",
             )
+        self._pin(channel.gateway, now)
         return channel
+
+    def _pin(self, gateway: str, now: int) -> Pin:
+        try:
+            return self._trust().find(Role.GATEWAY, gateway, now)
+        except TrustError as error:
+            raise ChannelError(
+                CHANNEL_REFUSED,
+                "The key is not pinned here as a gateway's.",
+                field="gateway",
+                hint="Have the host's operator run `ringfence trust add gateway`.",
+            ) from error

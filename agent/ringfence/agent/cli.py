@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ringfence.agent.config import AgentConfig
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -13,13 +18,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "`ringfence config example agent` prints a configuration to start from."
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the agent's configuration (TOML)")
+    parser.add_argument(
+        "--show-host",
+        action="store_true",
+        help="start nothing; print the [host] table for the gateway's configuration: this agent's key id, and the "
+        "attestation key and PCR values that the TPM shows now. Run it on a boot that you trust",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the agent."""
-    from ringfence.agent import daemon
+    """Runs the agent, or shows its host."""
     from ringfence.agent.config import AgentConfig
     from ringfence.config import load
 
-    daemon.run(load(arguments.config, AgentConfig))
+    config = load(arguments.config, AgentConfig)
+    if arguments.show_host:
+        _show(config, as_json=arguments.json)
+        return 0
+    from ringfence.agent import daemon
+
+    daemon.run(config)
     return 0
+
+
+def _show(config: AgentConfig, *, as_json: bool) -> None:
+    import asyncio
+
+    from ringfence.agent.attesting import observe
+    from ringfence.terminal import print_json, printable
+
+    host = asyncio.run(observe(config))
+    if as_json:
+        table: dict[str, object] = {"socket": str(host.socket), "agent": host.agent}
+        table["attestation_keys"] = list(host.attestation_keys)
+        table["pcrs"] = {str(index): [value] for index, value in host.pcrs}
+        print_json({"host": table})
+    else:
+        sys.stdout.write(host.toml())
+    if host.unattested:
+        note = f"This host is not attested, because {host.unattested}; the shipped policies refuse such a host."
+        sys.stderr.write(f"ringfence agent: {printable(note)}\n")

@@ -16,19 +16,18 @@ from typing import Final
 
 import grpc.aio
 
-from ringfence import attestation, audit
+from ringfence import audit
 from ringfence.agent.api._pb.agent_pb2_grpc import add_AgentServicer_to_server
 from ringfence.agent.api.jobs import JobLimits
 from ringfence.agent.api.remote import MESSAGE_LIMIT
-from ringfence.agent.config import AgentConfig, AttestationSettings
+from ringfence.agent.attesting import attester
+from ringfence.agent.config import AgentConfig
 from ringfence.agent.host import HostAgent, recover_spent
 from ringfence.agent.sandbox.process import ProcessSandbox
 from ringfence.agent.service import AgentService
 from ringfence.agent.socket import owned_socket
 from ringfence.crypto import COMPOSITE
 from ringfence.crypto.handshake import Shares
-from ringfence.trust import load_private
-from ringfence.trust.watch import TrustFile
 
 GRACE_S: Final = 5.0
 AUDIT_FOLDER: Final = Path("audit", "agent")
@@ -36,17 +35,16 @@ AUDIT_FOLDER: Final = Path("audit", "agent")
 
 def run(config: AgentConfig) -> None:
     """Serves until SIGTERM or SIGINT. Raises `RingfenceError` where it cannot start."""
-    signer = load_private(config.key)
-    trust = TrustFile(config.trust)
+    opened = config.open()
     with (
         owned_socket(config.socket),
-        _audit_log(config, signer) as log,
+        _audit_log(config, opened.signer) as log,
     ):
         limits = config.limits
         agent = HostAgent(
-            signer=signer,
-            trust=trust,
-            attester=_attester(config.attestation),
+            signer=opened.signer,
+            trust=opened.trust,
+            attester=attester(config.attestation),
             sandbox=ProcessSandbox(),
             log=log,
             spent=recover_spent(log, now=int(time.time())),
@@ -59,10 +57,11 @@ def run(config: AgentConfig) -> None:
             ),
             jobs=limits.jobs,
             clock_ns=time.time_ns,
+            ticks_ns=time.monotonic_ns,
             random=secrets.token_bytes,
             shares=Shares.named(config.additional_shares, required=config.additional_share_required),
         )
-        asyncio.run(_serve(config, AgentService(agent, body_bytes=limits.body_bytes)))
+        asyncio.run(_serve(config, AgentService(agent, submissions=2 * limits.jobs, body_bytes=limits.body_bytes)))
 
 
 async def _serve(config: AgentConfig, service: AgentService) -> None:
@@ -74,7 +73,7 @@ async def _serve(config: AgentConfig, service: AgentService) -> None:
         options=(
             ("grpc.max_receive_message_length", MESSAGE_LIMIT),
             ("grpc.max_send_message_length", MESSAGE_LIMIT),
-        )
+        ),
     )
     add_AgentServicer_to_server(service, server)
     # Between bind and chmod the umask keeps others out.
@@ -101,15 +100,3 @@ def _audit_log(config: AgentConfig, signer: audit.Signer) -> Iterator[audit.Audi
             yield log
         finally:
             log.append(audit.Operator(event="stopped", component="agent", version=version))
-
-
-def _attester(settings: AttestationSettings) -> attestation.Attester:
-    if settings.tcti == "none":
-        return attestation.NoTpmAttester("its configuration says that it has no TPM")
-    tcti = settings.tcti
-    if tcti == "auto":
-        found = attestation.discover_tcti(os.environ, os.path.exists)
-        if found is None:
-            return attestation.NoTpmAttester("it has no TPM")
-        tcti = found
-    return attestation.TpmAttester(tcti, settings.deadline_s)

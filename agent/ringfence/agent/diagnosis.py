@@ -73,7 +73,6 @@ LIBRARIES = (
     Library("google.protobuf", "protobuf", "agent", True, "the agent's API"),
     Library("cedarpy", "cedarpy", "gateway", True, "decides policies"),
     Library("uvicorn", "uvicorn", "gateway", True, "serves the gateway"),
-    Library("httptools", "httptools", "gateway", True, "serves the gateway"),
     Library("uvloop", "uvloop", "gateway", False, "serves the gateway faster"),
     Library("numpy", "numpy", "quantum", True, "quantum states, and the demo's own check of its result"),
     Library("ziglang", "ziglang", "demo", True, "compiles the demo's guest from C"),
@@ -98,11 +97,11 @@ def interpreter(version: tuple[int, int, int]) -> Finding:
 
 def library(wanted: Library) -> Finding:
     """Whether `wanted` can be imported, and in which version."""
-    package = f"ringfence[{wanted.extra}]" if wanted.extra else "ringfence"
+    package = f"'.[{wanted.extra}]'" if wanted.extra else "."
     try:
         version = importlib.metadata.version(wanted.distribution)
     except importlib.metadata.PackageNotFoundError:
-        mend = f"pip install '{package}'"
+        mend = f"In the folder of the clone, run: pip install {package}"
         return Finding(
             "libraries", wanted.distribution, Status.LACKING, wanted.required, "not installed", wanted.meaning, mend
         )
@@ -110,7 +109,10 @@ def library(wanted: Library) -> Finding:
         importlib.import_module(wanted.module)
     except (ImportError, OSError) as error:
         found = f"{version}, which does not load: {error}"
-        mend = f"pip install --force-reinstall '{package}', and the system libraries that it names."
+        mend = (
+            f"In the folder of the clone, run: pip install --force-reinstall {package}; and install the system "
+            "libraries that it names."
+        )
         return Finding("libraries", wanted.distribution, Status.BROKEN, wanted.required, found, wanted.meaning, mend)
     return Finding("libraries", wanted.distribution, Status.OK, wanted.required, version, wanted.meaning)
 
@@ -232,7 +234,10 @@ def gpu(dev: Path, sys_: Path) -> Iterator[Finding]:
         yield Finding("gpu", "hip", Status.OK, False, found, meaning)
         return
     said = "no answer" if counted is None else (counted.stderr or counted.stdout).strip().split("\n")[-1]
-    mend = "pip install 'ringfence[amd]', and ROCm's libamdhip64.so (ROCM_PATH names its folder)."
+    mend = (
+        "In the folder of the clone, run: pip install '.[amd]'; and install ROCm's libamdhip64.so (ROCM_PATH names its "
+        "folder)."
+    )
     yield Finding("gpu", "hip", Status.BROKEN, False, said, meaning, mend)
 
 

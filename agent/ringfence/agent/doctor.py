@@ -94,4 +94,4 @@ def _print(findings: Sequence[Finding]) -> None:
     if healthy(findings):
         print("Everything that `ringfence demo` needs is here.")
     else:
-        print("Something that `ringfence demo` needs is missing; see the lines marked required.")
+        print("Something that `ringfence demo` needs is missing; see the lines marked broken or lacking.")

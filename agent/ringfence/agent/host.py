@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ringfence import attestation, audit
 from ringfence.agent.admission import Admitted, Presented, admit
 from ringfence.agent.api.errors import AGENT_BUSY, GrantError
+from ringfence.agent.api.grants import open_grant
 from ringfence.agent.api.jobs import (
     HOST_PROOF_CONTEXT,
     JobLimits,
@@ -19,7 +20,7 @@ from ringfence.agent.api.jobs import (
     sign_receipt,
 )
 from ringfence.agent.channels import Channels
-from ringfence.agent.errors import CANCELLED, DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT, SandboxError
+from ringfence.agent.errors import CANCELLED, DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT, PROCESS_STUCK, SandboxError
 from ringfence.agent.sandbox import port
 from ringfence.agent.spent import SpentIds
 from ringfence.attestation import evidence
@@ -28,7 +29,7 @@ from ringfence.crypto.handshake import NO_SHARES, Random, Shares
 from ringfence.errors import RingfenceError
 from ringfence.trust import TrustList
 
-_KILLED = (DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT)
+_KILLED = (DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT, PROCESS_STUCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class HostAgent:
         ceiling: JobLimits,
         jobs: int,
         clock_ns: Callable[[], int],
+        ticks_ns: Callable[[], int],
         random: Random,
         shares: Shares = NO_SHARES,
     ) -> None:
@@ -76,6 +78,7 @@ class HostAgent:
         self._ceiling = ceiling
         self._free = jobs
         self._clock_ns = clock_ns
+        self._ticks_ns = ticks_ns
         self._random = random
 
     def now(self) -> int:
@@ -91,6 +94,16 @@ class HostAgent:
         held = self.channels.find(channel, now=self.now())
         verify_mac(held.proof_key, nonce, tag)
         return self._signer.sign(host_proof_message(nonce, held.gateway), HOST_PROOF_CONTEXT)
+
+    def authenticate(self, channel: str, grant: bytes, tag: bytes) -> None:
+        """Raises unless the grant is a live channel's, so that nothing is read for a stranger."""
+        now = self.now()
+        held = self.channels.find(channel, now=now)
+        open_grant(held.grant_key, grant, tag, audience=self._signer.key_id, gateway=held.gateway, now=now)
+
+    async def refused(self, error: RingfenceError) -> None:
+        """Records that a submission was refused before it was a job."""
+        await self._record(audit.Job(event="refused", job_id=self._random(16).hex(), code=error.code.name))
 
     async def submit(self, channel: str, presented: Presented) -> Finished:
         """Runs one job. Raises what admission raises; a guest that fails is an answer with a receipt, not an error."""
@@ -119,7 +132,7 @@ class HostAgent:
     async def _run_admitted(self, job_id: str, job: Admitted) -> Finished:
         # Durable before the guest starts: a restart must know that this grant and this nonce are spent.
         await self._record(_admission(job_id, job))
-        started_at, started_ns = self.now(), self._clock_ns()
+        started_at, started_ns = self.now(), self._ticks_ns()
         try:
             run = await self._run(job)
         except asyncio.CancelledError:
@@ -131,6 +144,7 @@ class HostAgent:
                     session=job.grant.session,
                     principal=job.grant.principal,
                     code=CANCELLED.name,
+                    limits=_limits(job),
                 )
             )
             raise
@@ -148,7 +162,8 @@ class HostAgent:
                 code=code,
                 result_digest=digest(run.output).hex(),
                 receipt_digest=digest(receipt).hex(),
-                duration_us=(self._clock_ns() - started_ns) // 1000,
+                limits=_limits(job),
+                duration_us=(self._ticks_ns() - started_ns) // 1000,
             )
         )
         return Finished(run.output, receipt, signature, run.failure)
@@ -190,8 +205,8 @@ class HostAgent:
             attestation_digest=job.grant.attestation_digest,
             limits=job.statement.limits,
             usage=Usage(
-                wall_ms=usage.wall_ms,
-                cpu_ms=usage.cpu_ms,
+                wall_ms=round(usage.wall_ms, 3),
+                cpu_ms=round(usage.cpu_ms, 3),
                 peak_memory_bytes=usage.peak_memory_bytes,
                 peak_gpu_bytes=usage.peak_gpu_bytes,
                 launches=usage.launches,
@@ -220,18 +235,17 @@ class HostAgent:
 
 
 def recover_spent(log: audit.AuditLog, *, now: int) -> SpentIds:
-    """What the audit log says is spent and has not expired."""
+    """What the audit log says is spent. What has expired is not kept, but stays closed to a clock that goes back."""
     spent = SpentIds()
     for entry in log.records():
         record = entry.record
-        if isinstance(record, audit.Job) and record.event == "admitted" and record.spent_until >= now:
+        if isinstance(record, audit.Job) and record.event == "admitted":
             spent.spend(record.grant_id, expires_at=record.spent_until, now=now)
             spent.spend(record.nonce, expires_at=record.spent_until, now=now)
     return spent
 
 
 def _admission(job_id: str, job: Admitted) -> audit.Job:
-    limits = job.statement.limits
     return audit.Job(
         event="admitted",
         job_id=job_id,
@@ -242,11 +256,16 @@ def _admission(job_id: str, job: Admitted) -> audit.Job:
         nonce=job.nonce_id,
         module_digest=job.statement.module_digest.hex(),
         input_digest=job.statement.input_digest.hex(),
-        limits=audit.JobLimits(
-            memory_bytes=limits.memory_bytes,
-            gpu_memory_bytes=limits.gpu_memory_bytes,
-            deadline_ms=limits.deadline_ms,
-            output_bytes=limits.output_bytes,
-            qubits=limits.qubits,
-        ),
+        limits=_limits(job),
+    )
+
+
+def _limits(job: Admitted) -> audit.JobLimits:
+    limits = job.statement.limits
+    return audit.JobLimits(
+        memory_bytes=limits.memory_bytes,
+        gpu_memory_bytes=limits.gpu_memory_bytes,
+        deadline_ms=limits.deadline_ms,
+        output_bytes=limits.output_bytes,
+        qubits=limits.qubits,
     )

@@ -8,11 +8,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from ringfence.agent.api.errors import AGENT_RUNNING, AGENT_UNAVAILABLE, ChannelError
-
-MAX_PATH: Final = 107
 
 
 @contextmanager
@@ -21,14 +18,6 @@ def owned_socket(path: Path) -> Iterator[None]:
 
     The lock is a file beside the socket, held by the kernel for as long as the process lives, so it cannot be stale.
     """
-    encoded = os.fsencode(path.absolute())
-    if len(encoded) > MAX_PATH:
-        raise ChannelError(
-            AGENT_UNAVAILABLE,
-            f"The socket's path has {len(encoded)} bytes; the kernel takes {MAX_PATH}.",
-            field="socket",
-            hint="Choose a shorter path, such as /run/ringfence/agent.sock.",
-        )
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ringfence.attestation.address import parse_address
 from ringfence.attestation.attester import Attester, NoTpmAttester, TpmAttester, discover_tcti, read_ak
 from ringfence.attestation.errors import AttestationError
 from ringfence.attestation.evidence import Evidence, NoEvidence, TpmEvidence
@@ -25,5 +26,6 @@ __all__ = [
     "appraise",
     "conclude",
     "discover_tcti",
+    "parse_address",
     "read_ak",
 ]

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ringfence.attestation import errors
+from ringfence.attestation.address import parse_address
 from ringfence.attestation.errors import AttestationError
 from ringfence.attestation.evidence import Pcr
 from ringfence.attestation.tpm_messages import AkAnswer, AkRequest, Answer, QuoteAnswer, QuoteRequest, Refusal, Request
@@ -55,24 +56,17 @@ def main() -> int:
 def check_address(tcti: str) -> None:
     """Raises unless `tcti` names a TPM device or socket that this user may open.
 
-    The TPM software stack has one code for missing, denied and not-a-TPM, and would load any library that a TCTI
-    names; this looks first, and knows `device:/path` and `swtpm:path=/path` only.
+    The TPM software stack has one code for missing, denied and not-a-TPM; this looks first.
     """
-    kind, _, rest = tcti.partition(":")
-    path = rest.removeprefix("path=") if kind == "swtpm" else rest
-    if kind not in ("device", "swtpm") or not path.startswith("/") or "," in path:
-        raise AttestationError(
-            errors.TPM_ADDRESS,
-            f"{tcti!r} does not name a TPM.",
-            hint="Write device:/dev/tpmrm0, or swtpm:path=/absolute/path for a software TPM.",
-        )
+    address = parse_address(tcti)
+    path = address.path
     try:
         mode = os.stat(path).st_mode
-        if not (stat.S_ISCHR if kind == "device" else stat.S_ISSOCK)(mode):
+        if not (stat.S_ISCHR if address.kind == "device" else stat.S_ISSOCK)(mode):
             raise AttestationError(
-                errors.TPM_UNREACHABLE, f"{path} is not a {'device' if kind == 'device' else 'socket'}."
+                errors.TPM_UNREACHABLE, f"{path} is not a {'device' if address.kind == 'device' else 'socket'}."
             )
-        if kind == "device":
+        if address.kind == "device":
             os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
         elif not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)

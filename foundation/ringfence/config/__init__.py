@@ -6,5 +6,20 @@ from ringfence.config.document import convert, tables
 from ringfence.config.errors import ConfigError
 from ringfence.config.files import read_bounded
 from ringfence.config.loader import Component, effective, load, parse
+from ringfence.config.values import KeyId, PcrIndex, Sha256, SocketPath, resolved
 
-__all__ = ["Component", "ConfigError", "convert", "effective", "load", "parse", "read_bounded", "tables"]
+__all__ = [
+    "Component",
+    "ConfigError",
+    "KeyId",
+    "PcrIndex",
+    "Sha256",
+    "SocketPath",
+    "convert",
+    "effective",
+    "load",
+    "parse",
+    "read_bounded",
+    "resolved",
+    "tables",
+]

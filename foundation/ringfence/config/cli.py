@@ -19,8 +19,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser(
         "check",
         help="load a file as its component would, and print the values in force",
-        description="Load a file exactly as the component named by its top-level key `component` would, without "
-        "starting anything. Prints `ok` and every value in force; an error names the key and its line.",
+        description="Load a file exactly as the component named by its top-level key `component` would, and the keys, "
+        "the trust list and the policies that it names, without starting anything. Prints `ok` and every value in "
+        "force; an error names the key and its line, or the file that does not load. Run it as the daemon's user.",
     )
     check.add_argument("file", metavar="FILE", type=Path, help="the TOML file to check")
     example = actions.add_parser(
@@ -51,7 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check(path: Path) -> dict[str, object]:
-    """The values in force of the file at `path`; raises `ConfigError` with the line at fault."""
+    """The values in force of the file at `path`, once everything that it names has loaded.
+
+    Raises `ConfigError` with the line at fault, or the error of the key, trust list or policy bundle at fault.
+    """
     from ringfence.config.document import tables
     from ringfence.config.errors import WRONG_COMPONENT, ConfigError
     from ringfence.config.files import read_bounded
@@ -70,7 +74,9 @@ def check(path: Path) -> dict[str, object]:
             field="component",
             hint=f"The components are: {', '.join(sorted(components()))}.",
         )
-    return effective(parse(data, component(name), source=str(path), folder=path.absolute().parent))
+    value = parse(data, component(name), source=str(path), folder=path.absolute().parent)
+    value.open()
+    return effective(value)
 
 
 def components() -> dict[str, importlib.metadata.EntryPoint]:

@@ -12,14 +12,16 @@ import msgspec
 
 from ringfence.config.errors import BAD_TOML, BAD_VALUE, MISSING_KEY, UNKNOWN_KEY, ConfigError
 from ringfence.config.positions import key_lines
+from ringfence.config.values import MEANINGS, Written, resolved
 
 T = TypeVar("T")
 
 MAX_DEPTH = 32
 
-_AT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
+_AT = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<key>.*)`", re.DOTALL)
+_PATTERN = re.compile(r"Expected `str` matching regex (?P<pattern>.*)", re.DOTALL)
 _STEP = re.compile(r"\.(?P<key>[^.\[]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 _LINE = re.compile(r"(?P<what>.*) \(at line (?P<line>\d+), column \d+\)", re.DOTALL)
 
@@ -52,11 +54,13 @@ def convert(data: Mapping[str, Any], text: str, kind: type[T], *, source: str, f
     """
 
     def decode(wanted: type, value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError(f"Expected `str`, got `{type(value).__name__}`")  # noqa: TRY004 - what msgspec passes on
+        if issubclass(wanted, Written):
+            return wanted.from_text(value, folder)
         if wanted is not Path:
-            raise NotImplementedError(f"no configuration value can be a {wanted.__name__}")
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise ValueError("Expected a path: a string that is not empty")
-        return folder / value
+            raise TypeError(f"no configuration value can be a {wanted.__name__}")
+        return resolved(value, folder)
 
     try:
         return msgspec.convert(data, kind, dec_hook=decode)
@@ -91,7 +95,13 @@ def _located(said: str, text: str, source: str, hint: str) -> ConfigError:
             path = (*path, int(step["index"]))
         else:  # msgspec does not say which key of a free-form table: the table's own line is the nearest
             break
-    code, message = BAD_VALUE, f"{_dotted(path) or 'the file'}: {what[:1].lower()}{what[1:]}."
+    where = _dotted(path) or "the file"
+    if match and match["key"]:
+        where = f"a key of {where}"
+    if refused := _PATTERN.fullmatch(what):
+        meant = [meaning for pattern, meaning in MEANINGS.items() if repr(pattern) == refused["pattern"]]
+        what = f"Expected {meant[0]}" if meant else what
+    code, message = BAD_VALUE, f"{where}: {what[:1].lower()}{what[1:]}."
     if unknown := _UNKNOWN.fullmatch(what):
         path = (*path, unknown["key"])
         code, message = UNKNOWN_KEY, f"there is no key {_dotted(path)!r}."

@@ -23,6 +23,13 @@ class Component(Protocol):
     component: ClassVar[str]
     example: ClassVar[str]
 
+    def open(self) -> object:
+        """Load what the file names (keys, trust list, policies) as the daemon does before it starts.
+
+        Raises the `RingfenceError` of whatever does not load.
+        """
+        ...
+
 
 C = TypeVar("C", bound=Component)
 
@@ -30,7 +37,7 @@ C = TypeVar("C", bound=Component)
 def load(path: Path, kind: type[C]) -> C:
     """Read the configuration file at `path` as a `kind`.
 
-    Relative `Path` values are resolved against the file's folder. Raises `ConfigError` with the line at fault.
+    Relative paths are resolved against the file's folder. Raises `ConfigError` with the line at fault.
     """
     return parse(read_bounded(path), kind, source=str(path), folder=path.absolute().parent)
 

@@ -238,7 +238,7 @@ class Received:
                 HANDSHAKE_MISDIRECTED,
                 "The hello is meant for another party or purpose.",
                 field="responder",
-                hint=f"This is {responder.key_id}; pin its key and open the handshake with it.",
+                hint="Compare the pinned key's id with the one its owner reads to you; pin nothing an answer names.",
             )
         if abs(now - self.hello.created_at) > HELLO_LIFETIME_S:
             raise CryptoError(

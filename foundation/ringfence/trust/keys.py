@@ -77,6 +77,14 @@ def load_private(path: Path) -> KeyPair:
     Raises `TrustError`: trust.missing_file, trust.unsafe_file where anyone but its owner may read or write it or
     where it belongs to someone else, trust.key_malformed.
     """
+    # Before its mode is looked at: a public key may be read by all, and its mode is no fault.
+    if read(path, lambda _status, _path: None).startswith(f"-----BEGIN {PUBLIC}-----".encode()):
+        raise TrustError(
+            KEY_MALFORMED,
+            f"{path} holds a public key, and a private one is needed.",
+            field=str(path),
+            hint="Name the file that ends in .key.",
+        )
     raw = _unpack(path, read(path, only_the_owner), PRIVATE, PRIVATE_KEY_BYTES)
     return KeyPair(COMPOSITE.public(raw), raw)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -85,12 +86,13 @@ class TrustList:
         for pin in self.pins:
             twin = next((held for held in by_key.get(pin.key_id, ()) if held.role is pin.role), None)
             if twin is not None:
-                where = "twice" if twin.name == pin.name else "under another name already"
+                where = "twice" if twin.name == pin.name else f"under the name {twin.name!r} already"
                 raise TrustError(
                     CONFLICT,
                     f"the key of the {pin.role.value} {pin.name!r} is pinned {where}.",
                     field="public_key",
-                    hint="Remove the other pin first.",
+                    hint=f"To rename it, first run: ringfence trust remove {pin.role.value} "
+                    f"{shlex.quote(twin.name)} --state DIR",
                 )
             by_key[pin.key_id] = (*by_key.get(pin.key_id, ()), pin)
             names.setdefault((pin.role, pin.name), []).append(pin)
@@ -152,7 +154,8 @@ class TrustList:
                 CONFLICT,
                 f"the {pin.role.value} {pin.name!r} is pinned with another key, {held[-1].key_id}.",
                 field="name",
-                hint=f"If the key really changed, run `ringfence trust rotate {pin.role.value}`.",
+                hint=f"If the key really changed, run: ringfence trust rotate {pin.role.value} "
+                f"{shlex.quote(pin.name)} FILE --state DIR",
             )
         return TrustList(tuple(pin if other in held and other.public == pin.public else other for other in self.pins))
 

@@ -30,7 +30,8 @@ class TrustFile:
                 field=str(self._path),
                 hint="Put the file back; `ringfence trust add` makes one.",
             ) from error
-        seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+        # The change time moves with the mode and the owner too, and nobody can set it back.
+        seen = (status.st_ino, status.st_ctime_ns, status.st_size)
         if seen != self._seen:
             self._trust = load(self._path)
             self._seen = seen

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Final, TypeVar
 
 import msgspec
@@ -18,7 +17,6 @@ import msgspec
 from ringfence import httpsig
 from ringfence.agent.api.jobs import (
     HOST_PROOF_CONTEXT,
-    JobLimits,
     JobStatement,
     Receipt,
     check_receipt,
@@ -26,6 +24,7 @@ from ringfence.agent.api.jobs import (
     parse_submission,
     sign_job,
 )
+from ringfence.agent.api.jobs import JobLimits as JobLimits  # part of this library's interface
 from ringfence.attestation import result as attestation_result
 from ringfence.attestation.result import AttestationResult
 from ringfence.client.errors import (
@@ -36,7 +35,7 @@ from ringfence.client.errors import (
     ClientError,
     RefusedError,
 )
-from ringfence.client.transport import Answer, Transport
+from ringfence.client.transport import Answer, Exchange, Transport
 from ringfence.crypto import COMPOSITE, CryptoError, Signer, digest, key_id
 from ringfence.crypto.combiner import Bound
 from ringfence.crypto.handshake import NO_SHARES, Established, Initiator, Shares
@@ -81,6 +80,7 @@ class Client:
 
     `accept` names the host's trust statuses that this caller accepts; `none` (not attested) must be asked for.
     `shares` are offered to the gateway as additions to the session's keys.
+    `exchange` replaces the connection to `address`.
     """
 
     def __init__(
@@ -94,23 +94,16 @@ class Client:
         timeout_s: float = 30.0,
         clock: Callable[[], float] = time.time,
         shares: Shares = NO_SHARES,
+        exchange: Exchange | None = None,
     ) -> None:
         self.signer = signer
         self.timeout_s = timeout_s
-        self._transport = Transport(address)
+        self._transport = Transport(address) if exchange is None else exchange
         self._gateway = gateway
         self._verifiers = {key_id(public): public for public in verifiers}
         self._accept = accept
         self._clock = clock
         self._shares = shares
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def now(self) -> int:
         """Seconds since the Unix epoch."""
@@ -230,21 +223,23 @@ class Session:
         try:
             answer = _decode(self.client.post(JOBS_PATH, submission, signed, timeout_s=timeout_s).body, JobAnswer)
         except RefusedError as refusal:
-            raise self._with_receipt(refusal) from None
+            raise self._with_receipt(refusal, submission) from None
         receipt = check_receipt(answer.receipt, answer.signature, agent=self.attestation.agent_key)
-        self._match(receipt, submission, answer.output)
+        self._match(receipt, submission, answer.output, code="")
         return JobResult(answer.output, receipt, answer.receipt, answer.signature, answer.decision_id, answer.trace)
 
-    def _with_receipt(self, refusal: RefusedError) -> RefusedError:
+    def _with_receipt(self, refusal: RefusedError, submission: bytes) -> RefusedError:
         if refusal.receipt_bytes:
-            refusal.receipt = check_receipt(
-                refusal.receipt_bytes, refusal.receipt_signature, agent=self.attestation.agent_key
-            )
+            receipt = check_receipt(refusal.receipt_bytes, refusal.receipt_signature, agent=self.attestation.agent_key)
+            self._match(receipt, submission, b"", code=refusal.code.name)
+            refusal.receipt = receipt
         return refusal
 
-    def _match(self, receipt: Receipt, submission: bytes, output: bytes) -> None:
+    def _match(self, receipt: Receipt, submission: bytes, output: bytes, *, code: str) -> None:
+        """Raises unless `receipt` is that of this job in this session, with this outcome."""
         sent = parse_submission(submission)
         pairs = (
+            ("code", receipt.code, code),
             ("statement_digest", receipt.statement_digest, digest(sent[0].statement)),
             ("module_digest", receipt.module_digest, sent[1].module_digest),
             ("input_digest", receipt.input_digest, sent[1].input_digest),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ringfence.errors import UNREADABLE_FILE, UsageError
+from ringfence.errors import BAD_ARGUMENT, UNREADABLE_FILE, UsageError
 from ringfence.terminal import print_json, print_table
 
 if TYPE_CHECKING:
@@ -22,18 +24,27 @@ if TYPE_CHECKING:
 
 DEFAULT_ROWS: Final = 100_000
 DEFAULT_SEED: Final = 20_261_123
+MAX_ROWS: Final = 3_000_000
+HEADING: Final = b"id,amount_cents,region"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of `ringfence demo`."""
     parser.description = (
         "Starts an agent and a gateway as separate processes in a state directory and talks to them through the client "
-        "library, as any caller would. Exit status 0 only if every check held."
+        "library, as any caller would. "
+        "Compiled guests are kept in ~/.cache/ringfence. Exit status 0 only if every check held."
     )
     parser.add_argument(
         "--input", type=Path, metavar="FILE", help="a CSV with a heading and rows `id,amount_cents,region`"
     )
-    parser.add_argument("--rows", type=int, default=DEFAULT_ROWS, help="rows to make up without --input (%(default)s)")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=DEFAULT_ROWS,
+        metavar="N",
+        help=f"rows to make up without --input (1 to {MAX_ROWS:,}; %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="seed of the rows made up (%(default)s)")
     parser.add_argument(
         "--state", type=Path, metavar="DIR", help="keep keys, logs and configurations there (default: a temporary one)"
@@ -45,6 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
     from ringfence.client.local import LocalInstallation
     from ringfence.client.showcase import Showcase, made_up_rows
 
+    if not 1 <= arguments.rows <= MAX_ROWS:
+        raise UsageError(
+            BAD_ARGUMENT,
+            f"{arguments.rows:,} rows are not between 1 and {MAX_ROWS:,}.",
+            field="rows",
+            hint="A submission holds its whole input; choose fewer rows.",
+        )
     with _stopped_cleanly(), _state(arguments.state) as state:
         tell = _Teller(quiet=arguments.json)
         content = made_up_rows(arguments.rows, arguments.seed) if arguments.input is None else _read(arguments.input)
@@ -89,25 +107,35 @@ def _state(named: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _stopped_cleanly() -> Iterator[None]:
-    """A SIGTERM unwinds like Ctrl-C, so that the processes started here are stopped."""
+    """A SIGTERM, or a terminal that goes away, unwinds like Ctrl-C, so that the processes started here are stopped."""
 
     def unwind(number: int, _frame: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, unwind)
+    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise UsageError(
             UNREADABLE_FILE, f"{path} cannot be read ({error.strerror}).", field="input", hint="Name a CSV file."
         ) from error
+    heading = content.split(b"\n", 1)[0].strip().removeprefix(codecs.BOM_UTF8)
+    if heading.replace(b" ", b"") != HEADING:
+        raise UsageError(
+            BAD_ARGUMENT,
+            f"The first line of {path} is not the heading {HEADING.decode()}.",
+            field="input",
+            hint="Begin the file with that line; rows such as 1,2599,north follow.",
+        )
+    return content
 
 
 def _verify_logs(local: LocalInstallation, tell: _Teller) -> dict[str, Any]:
@@ -157,15 +185,22 @@ def _show(report: dict[str, Any], *, kept: bool) -> None:
             f"{log['checkpoints']} signed checkpoints, the chain {state}."
         )
     if kept:
-        print(
-            f"\nState is kept in {report['state']}; check its logs with: ringfence audit verify {report['state']}/audit"
-        )
+        command = shlex.join([_own_command(), "audit", "verify", f"{report['state']}/audit"])
+        print(f"\nState is kept in {report['state']}; check its logs with: {command}")
     print("\nEvery check held." if report["ok"] else "\nNot every check held; see the marks above.")
 
 
 def _show_trace(title: str, trace: list[dict[str, Any]]) -> None:
     print(f"\n{title}\n")
     print_table([["stage", "verdict", "micros"], *([s["name"], s["verdict"], str(s["micros"])] for s in trace)])
+
+
+def _own_command() -> str:
+    """How to call `ringfence` from here: the script beside this interpreter, which need not be on the PATH."""
+    script = Path(sys.executable).with_name("ringfence")
+    if not script.exists():
+        return "ringfence"
+    return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 def _mark(held: bool) -> str:

@@ -57,7 +57,7 @@ def compile_guest(source: Path, output_dir: Path) -> bytes:
             MISSING_EXTRA,
             "The compiler for guests is not installed.",
             field="ziglang",
-            hint="Install the demo's extra: pip install 'ringfence[demo]'.",
+            hint="In the folder of the clone, run: pip install '.[demo]'",
         ) from error
     try:
         code = source.read_bytes()

@@ -6,7 +6,6 @@ explicitly, as an operator would with `ringfence trust add`.
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import shutil
@@ -16,14 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
-from ringfence import attestation, trust
-from ringfence.attestation.evidence import TpmEvidence
+from ringfence import trust
 from ringfence.client.client import ATTESTED, Client
 from ringfence.client.errors import START_FAILED, ClientError
 from ringfence.trust import KeyPair, Pin, Role, TrustList
@@ -33,7 +33,8 @@ START_S: Final = 30.0
 STOP_S: Final = 10.0
 CLIENT_GROUPS: Final = ("clients", "job-submitters", "quantum-users", "demo")
 _SOCKET_LIMIT: Final = 100
-_NONCE: Final = bytes(32)
+_RINGFENCE: Final = (sys.executable, "-m", "ringfence.cli")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,6 @@ class Host:
 
     tcti: str
     sentence: str
-    settings: str
     policies: str
 
 
@@ -55,7 +55,7 @@ class LocalInstallation:
         self._sockets = self.state / "run"
         self._borrowed: Path | None = None
         self.keys: dict[str, KeyPair] = {}
-        self.host = Host("none", "", "", "default")
+        self.host = Host("none", "", "default")
 
     def __enter__(self) -> LocalInstallation:
         try:
@@ -73,7 +73,7 @@ class LocalInstallation:
     def client(self, name: str = "client") -> Client:
         """A client with the key pair `name`, which pins this installation's gateway and verifier."""
         return Client(
-            f"unix:{self._sockets / 'gateway.sock'}",
+            f"unix:{self.socket('gateway')}",
             self.keys[name],
             gateway=self.keys["gateway"].public,
             verifiers=[self.keys["verifier"].public],
@@ -93,8 +93,21 @@ class LocalInstallation:
         """The running process `agent`, `gateway` or `tpm`."""
         return next(process for held, process in self._processes if held == name)
 
+    def socket(self, name: str) -> Path:
+        """The socket of `agent` or `gateway`."""
+        return self._sockets / f"{name}.sock"
+
+    def start(self, name: str) -> None:
+        """Starts `agent` or `gateway`, again where it has ended, and waits until it answers."""
+        self._processes = [held for held in self._processes if held[0] != name]
+        self._run(name, [*_RINGFENCE, name, "--config", str(self.state / f"{name}.toml")])
+        self._await_ready(name, self.socket(name))
+
     def stop(self) -> None:
         """Stops every process, the last started first, and removes the sockets."""
+        _whole(self._stop)
+
+    def _stop(self) -> None:
         while self._processes:
             _, process = self._processes.pop()
             _end(process)
@@ -110,8 +123,7 @@ class LocalInstallation:
         self._write_pins()
         self._write_configurations()
         for name in ("agent", "gateway"):
-            self._run(name, [sys.executable, "-m", "ringfence.cli", name, "--config", str(self.state / f"{name}.toml")])
-            self._await_ready(name, self._sockets / f"{name}.sock")
+            self.start(name)
 
     def _make_keys(self) -> None:
         folder = self.state / "keys"
@@ -137,7 +149,7 @@ class LocalInstallation:
     def _write_configurations(self) -> None:
         agent = f"""\
 component = "agent"
-socket = {quoted(str(self._sockets / "agent.sock"))}
+socket = {quoted(str(self.socket("agent")))}
 state = {quoted(str(self.state))}
 key = "keys/agent.key"
 trust = "agent-trust.toml"
@@ -145,21 +157,30 @@ trust = "agent-trust.toml"
 [attestation]
 tcti = {quoted(self.host.tcti)}
 """
+        (self.state / "agent.toml").write_text(agent)
         gateway = f"""\
 component = "gateway"
-listen = {quoted(f"unix:{self._sockets / 'gateway.sock'}")}
+listen = {quoted(f"unix:{self.socket('gateway')}")}
 state = {quoted(str(self.state))}
 key = "keys/gateway.key"
 verifier_key = "keys/verifier.key"
 trust = "gateway-trust.toml"
 policies = {quoted(self.host.policies)}
 
-[host]
-socket = {quoted(str(self._sockets / "agent.sock"))}
-agent = {quoted(self.keys["agent"].key_id)}
-{self.host.settings}"""
-        (self.state / "agent.toml").write_text(agent)
+{self._show_host()}"""
         (self.state / "gateway.toml").write_text(gateway)
+
+    def _show_host(self) -> str:
+        """The gateway's table about the host, from the same command that an operator would ask."""
+        command = [*_RINGFENCE, "agent", "--config", str(self.state / "agent.toml"), "--show-host"]
+        shown = _whole(
+            lambda: subprocess.run(  # noqa: S603 - our own program, no shell
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_S, check=False
+            )
+        )
+        if shown.returncode != 0:
+            raise _not_started("agent", shown.stderr)
+        return shown.stdout
 
     def _find_tpm(self) -> Host:
         demo_policy = str(files("ringfence.client") / "demo_data" / "policy")
@@ -177,11 +198,10 @@ agent = {quoted(self.keys["agent"].key_id)}
                 f"{'is' if len(missing) == 1 else 'are'} not installed; the demo's own policy admits it, no shipped "
                 "policy would."
             )
-            return Host("none", sentence, "", demo_policy)
+            return Host("none", sentence, demo_policy)
         tcti = self._start_tpm()
-        settings = asyncio.run(_reference_values(tcti, self.keys["agent"].public))
         sentence = "The host is attested by a software TPM (swtpm), and the shipped default policy admits it."
-        return Host(tcti, sentence, settings, "default")
+        return Host(tcti, sentence, "default")
 
     def _start_tpm(self) -> str:
         folder = self.state / "tpm"
@@ -195,6 +215,9 @@ agent = {quoted(self.keys["agent"].key_id)}
         return f"swtpm:path={path}"
 
     def _run(self, name: str, command: list[str]) -> None:
+        _whole(lambda: self._spawn(name, command))
+
+    def _spawn(self, name: str, command: list[str]) -> None:
         with (self.state / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -209,23 +232,23 @@ agent = {quoted(self.keys["agent"].key_id)}
             if _answers(path):
                 return
             time.sleep(0.02)
-        said = (self.state / f"{name}.log").read_text(errors="replace").strip().splitlines()[-3:]
-        raise ClientError(
-            START_FAILED,
-            f"The {name} did not start: {' '.join(said) or 'it said nothing'}",
-            field=name,
-            hint="Run `ringfence doctor`, which finds what this host lacks.",
-        )
+        raise _not_started(name, (self.state / f"{name}.log").read_text(errors="replace"))
 
 
-async def _reference_values(tcti: str, agent_key: bytes) -> str:
-    """What the gateway's configuration pins of this TPM: its attestation key and the boot it shows now."""
-    ak_name = attestation.ak_name(await attestation.read_ak(tcti))
-    seen = await attestation.TpmAttester(tcti).collect(_NONCE, agent_key)
-    lines = [f'attestation_keys = ["{ak_name}"]', "", "[host.pcrs]"]
-    if isinstance(seen, TpmEvidence):
-        lines += [f'{pcr.index} = ["{pcr.value.hex()}"]' for pcr in seen.pcrs]
-    return "\n".join(lines) + "\n"
+def _not_started(name: str, said: str) -> ClientError:
+    last = " ".join(said.strip().splitlines()[-3:])
+    return ClientError(
+        START_FAILED,
+        f"The {name} did not start: {last or 'it said nothing'}",
+        field=name,
+        hint="Run `ringfence doctor`, which finds what this host lacks.",
+    )
+
+
+def _whole(work: Callable[[], Result]) -> Result:
+    """Runs `work` in a thread: signals are handled in the main one, so that none parts a process from its keeper."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(work).result()
 
 
 def _answers(path: Path) -> bool:

@@ -49,6 +49,7 @@ class Showcase:
             self._hungry(session, guests["hog"]),
             self._endless(session, guests["forever"]),
         ]
+        result = compare(job.output, content)
         return {
             "attestation": {"status": session.attestation.status.value, "sentence": self._local.host.sentence},
             "session": {
@@ -56,8 +57,8 @@ class Showcase:
                 "expires_at": session.expires_at,
                 "trace": _trace(session.parameters.trace),
             },
-            "input": {"rows": content.count(b"\n") - 1, "bytes": len(content)},
-            "result": compare(job.output, content),
+            "input": {"rows": result["guest"]["rows"], "bytes": len(content)},
+            "result": result,
             "trace": _trace(job.trace),
             "limits": msgspec.to_builtins(job.receipt.limits),
             "receipt": _receipt(job),

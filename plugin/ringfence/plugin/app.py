@@ -1,109 +1,112 @@
-"""The built-in gateway as an ASGI 3 application: HTTP in, `Gate` calls, HTTP out."""
+"""The built-in gateway as an ASGI 3 application: HTTP in, `Gate` calls, HTTP out.
+
+A job's body is read only after its header has authenticated it, and only then does it take a slot. A hello is small,
+and takes a slot of a pool of its own once it is there: strangers hold nothing that callers with a session need.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from ringfence import httpsig
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import HEALTH_PATH, JOBS_PATH, MSGPACK, PROBLEM, SESSIONS_PATH, Problem
-from ringfence.plugin.errors import (
-    BODY_CUT_SHORT,
-    BODY_TOO_LARGE,
-    GATEWAY_BUSY,
-    HEADERS_MALFORMED,
-    METHOD_UNKNOWN,
-    NOT_FOUND,
-    GateError,
-)
+from ringfence.plugin.bodies import DisconnectedError, Incoming, Message, Receive
+from ringfence.plugin.capacity import ByteBudget, Slots
+from ringfence.plugin.connections import AUTHENTICATED
+from ringfence.plugin.errors import HEADERS_MALFORMED, METHOD_UNKNOWN, NOT_FOUND, GateError
 from ringfence.plugin.gate import Gate, RefusedError
-from ringfence.plugin.requests import Request
+from ringfence.plugin.requests import Head, Request
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+Scope = Message
 Send = Callable[[Message], Awaitable[None]]
+Result = TypeVar("Result")
 
 HELLO_LIMIT: Final = 64 * 1024
+HELLO_TIMEOUT_S: Final = 5.0
 _METHODS: Final = {SESSIONS_PATH: "POST", JOBS_PATH: "POST", HEALTH_PATH: "GET"}
 
 
-class DisconnectedError(Exception):
-    """The caller went away; there is nobody to answer."""
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the application holds at most: jobs and openings under way, and bytes of a body and of all bodies."""
+
+    jobs: int
+    openings: int
+    body_bytes: int
+    bodies_bytes: int
+    body_timeout_s: float
 
 
 class GatewayApp:
-    """Serves one gate. Bodies have at most `body_bytes` and arrive within `body_timeout_s`."""
+    """Serves one gate within `capacity`."""
 
-    def __init__(self, gate: Gate, *, body_bytes: int, body_timeout_s: float, concurrent: int) -> None:
+    def __init__(self, gate: Gate, capacity: Capacity) -> None:
         self._gate = gate
-        self._body_bytes = body_bytes
-        self._body_timeout_s = body_timeout_s
-        self._free = concurrent
+        self._body_bytes = min(capacity.body_bytes, capacity.bodies_bytes)
+        self._body_timeout_s = capacity.body_timeout_s
+        self._jobs = Slots(capacity.jobs)
+        self._openings = Slots(capacity.openings)
+        self._bytes = ByteBudget(capacity.bodies_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        body_timeout_s = self._body_timeout_s
+        if _path(scope) != JOBS_PATH:
+            body_timeout_s = min(body_timeout_s, HELLO_TIMEOUT_S)
+        incoming = Incoming(receive, timeout_s=body_timeout_s)
         try:
-            status, media, body = await self._answer(scope, receive)
+            status, media, body = await self._answer(scope, incoming)
         except DisconnectedError:
             return
         except RefusedError as refused:
             status, media, body = _problem(refused)
         except RingfenceError as error:
             status, media, body = _problem(RefusedError(error))
-        await _send(send, status, media, body)
+        await incoming.discard()
+        await _send(send, status, media, body, last=not incoming.ended)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, str, bytes]:
-        path = scope["path"]
+    async def _answer(self, scope: Scope, incoming: Incoming) -> tuple[int, str, bytes]:
+        path = _path(scope)
         method = _METHODS.get(path)
-        if method is None:
+        if method is None or scope.get("query_string"):
             raise GateError(NOT_FOUND, "There is nothing at this path.", field="path", hint="The API is at /v1/.")
         if scope["method"] != method:
             raise GateError(METHOD_UNKNOWN, f"This path takes {method} only.", field="method")
         if path == HEALTH_PATH:
             return 204, "", b""
-        if self._free <= 0:
-            raise GateError(GATEWAY_BUSY, "As many requests as allowed are under way.", hint="Try again in a second.")
-        self._free -= 1
-        try:
-            headers = _headers(scope)
-            source = scope["client"][0] if scope.get("client") else "unix"
-            limit = HELLO_LIMIT if path == SESSIONS_PATH else self._body_bytes
-            body = await self._body(headers, receive, limit)
-            if path == SESSIONS_PATH:
-                return 200, MSGPACK, await _while_connected(receive, self._gate.open_session(body, source=source))
-            request = Request(_target(scope, headers), headers, body, source)
-            answer = await _while_connected(receive, self._gate.submit(request))
-            return 200, MSGPACK, msgspec.msgpack.encode(answer)
-        finally:
-            self._free += 1
+        headers = _headers(scope)
+        source = scope["client"][0] if scope.get("client") else "unix"
+        head = Head(httpsig.Target(method, _host(headers), path), headers, source)
+        if path == SESSIONS_PATH:
+            return 200, MSGPACK, await self._open(head, incoming)
+        await self._gate.screen(head)
+        authenticated = scope.get("extensions", {}).get(AUTHENTICATED)
+        if authenticated is not None:
+            authenticated["call"]()
+        return 200, MSGPACK, await self._submit(head, incoming)
 
-    async def _body(self, headers: list[tuple[str, str]], receive: Receive, limit: int) -> bytes:
-        announced = [value for name, value in headers if name == "content-length"]
-        if announced and announced[0].isdecimal() and int(announced[0]) > limit:
-            raise _too_large(limit)
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._body_timeout_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise DisconnectedError
-                    body += message.get("body", b"")
-                    if len(body) > limit:
-                        raise _too_large(limit)
-                    if not message.get("more_body", False):
-                        return bytes(body)
-        except TimeoutError:
-            raise GateError(
-                BODY_CUT_SHORT, f"The body did not arrive within {self._body_timeout_s:g} s.", field="body"
-            ) from None
+    async def _open(self, head: Head, incoming: Incoming) -> bytes:
+        body = await incoming.read(_announced(head), HELLO_LIMIT, lambda _size: None)
+        with self._openings.held():
+            return await _while_connected(incoming, self._gate.open_session(body, source=head.source))
+
+    async def _submit(self, head: Head, incoming: Incoming) -> bytes:
+        with self._jobs.held(), self._bytes.account() as take:
+            body = await incoming.read(_announced(head), self._body_bytes, take)
+            request = Request(head.target, head.headers, head.source, body)
+            return msgspec.msgpack.encode(await _while_connected(incoming, self._gate.submit(request)))
+
+
+def _announced(head: Head) -> list[str]:
+    return [value for name, value in head.headers if name == "content-length"]
 
 
 def _headers(scope: Scope) -> list[tuple[str, str]]:
@@ -113,20 +116,23 @@ def _headers(scope: Scope) -> list[tuple[str, str]]:
         raise GateError(HEADERS_MALFORMED, "A header field holds a byte that is not ASCII.", field="headers") from None
 
 
-def _target(scope: Scope, headers: list[tuple[str, str]]) -> httpsig.Target:
+def _path(scope: Scope) -> str:
+    # As it was sent, before any decoding: what is routed is exactly what was signed.
+    raw: bytes | None = scope.get("raw_path")
+    return str(scope["path"]) if raw is None else raw.decode("ascii", "replace")
+
+
+def _host(headers: list[tuple[str, str]]) -> str:
     hosts = [value for name, value in headers if name == "host"]
     if len(hosts) != 1:
         raise GateError(HEADERS_MALFORMED, "There must be exactly one Host field.", field="host")
-    query = scope.get("query_string", b"").decode("ascii")
-    # The path as it was sent, before any decoding: what is authorised is exactly what was signed.
-    path = scope.get("raw_path", scope["path"].encode()).decode("ascii")
-    return httpsig.Target(scope["method"], hosts[0], path, f"?{query}")
+    return hosts[0]
 
 
-async def _while_connected(receive: Receive, work: Any) -> Any:
+async def _while_connected(incoming: Incoming, work: Coroutine[Any, Any, Result]) -> Result:
     """The result of `work`, which is cancelled when the caller goes away."""
     working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnect(receive))
+    watching = asyncio.ensure_future(incoming.disconnected())
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -137,11 +143,6 @@ async def _while_connected(receive: Receive, work: Any) -> Any:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, RingfenceError, RefusedError):
                 await task
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _problem(refused: RefusedError) -> tuple[int, str, bytes]:
@@ -161,18 +162,12 @@ def _problem(refused: RefusedError) -> tuple[int, str, bytes]:
     return problem.status, PROBLEM, msgspec.json.encode(problem)
 
 
-def _too_large(limit: int) -> GateError:
-    return GateError(
-        BODY_TOO_LARGE,
-        f"The body has more than {limit} bytes.",
-        field="body",
-        hint="Send less, or have the operator raise limits.body_bytes.",
-    )
-
-
-async def _send(send: Send, status: int, media: str, body: bytes) -> None:
+async def _send(send: Send, status: int, media: str, body: bytes, *, last: bool) -> None:
     headers = [(b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
     if media:
         headers.append((b"content-type", media.encode()))
+    if last:
+        # What is left of the body is nobody's next request.
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

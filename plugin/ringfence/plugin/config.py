@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import msgspec
 
+from ringfence.attestation import ReferenceValues
+from ringfence.config import KeyId, PcrIndex, Sha256, SocketPath, resolved
 from ringfence.crypto.kems import AdditionalShareKemName
+from ringfence.plugin.address import ListenAddress
+
+if TYPE_CHECKING:
+    from ringfence.policies import Decider
+    from ringfence.trust import KeyPair
+    from ringfence.trust.watch import TrustFile
 
 MIB = 1024 * 1024
-Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+class PolicySource(str):
+    """Which policy bundle decides: a shipped one by its name, or, where there is a slash in it, a folder, resolved."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_text(cls, text: str, folder: Path) -> Self:
+        """The bundle that `text` names in a file in `folder`. Raises `ValueError` where it can be none."""
+        return cls(resolved(text, folder) if "/" in text else text)
+
+    def load(self) -> Decider:
+        """The decider by this bundle. Raises `PolicyError`."""
+        from ringfence.policies.engine import CedarDecider
+        from ringfence.policies.folder import load_bundle, open_bundled
+
+        return CedarDecider(load_bundle(Path(self)) if "/" in self else open_bundled(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a gateway's configuration names, loaded."""
+
+    signer: KeyPair
+    verifier: KeyPair
+    trust: TrustFile
+    decider: Decider
 
 
 class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,10 +56,15 @@ class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allowed SHA-256 values of each PCR.
     """
 
-    socket: Path
-    agent: Annotated[str, msgspec.Meta(pattern=r"^rf1[A-Za-z0-9_-]{43}\Z")]
-    attestation_keys: tuple[Digest, ...] = ()
-    pcrs: dict[str, tuple[Digest, ...]] = {}
+    socket: SocketPath
+    agent: KeyId
+    attestation_keys: tuple[Sha256, ...] = ()
+    pcrs: dict[PcrIndex, Annotated[tuple[Sha256, ...], msgspec.Meta(min_length=1)]] = {}
+
+    def references(self) -> ReferenceValues:
+        """What the gateway's verifier expects."""
+        pcrs = {int(index): frozenset(values) for index, values in self.pcrs.items()}
+        return ReferenceValues({self.agent: frozenset(self.attestation_keys)}, pcrs)
 
 
 class GatewayLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,8 +74,13 @@ class GatewayLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_lifetime_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 900
     attestation_lifetime_s: Annotated[int, msgspec.Meta(ge=10, le=3600)] = 300
     body_bytes: Annotated[int, msgspec.Meta(ge=1, le=1024 * MIB)] = 64 * MIB
+    bodies_bytes: Annotated[int, msgspec.Meta(ge=1, le=1024 * 1024 * MIB)] = 512 * MIB
     body_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30.0
     concurrent_requests: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
+    concurrent_openings: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 16
+    connections: Annotated[int, msgspec.Meta(ge=8, le=100_000)] = 512
+    header_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
+    refusals_per_minute: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60
     job_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
     remembered_nonces: Annotated[int, msgspec.Meta(ge=1000)] = 1_000_000
     risk_ceiling: Annotated[int, msgspec.Meta(ge=1, le=101)] = 90
@@ -49,36 +95,57 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     component: ClassVar[str] = "gateway"
     example: ClassVar[str] = """\
+# Relative paths are resolved against this file's folder.
 component = "gateway"
 listen = "unix:/run/ringfence/gateway.sock"   # or a loopback address such as "127.0.0.1:8440"
 state = "/var/lib/ringfence"                  # the audit log is in state/audit/gateway
 key = "/etc/ringfence/gateway.key"            # clients pin its public half
-verifier_key = "/etc/ringfence/verifier.key"  # signs attestation results
+verifier_key = "/etc/ringfence/verifier.key"  # signs attestation results; clients pin its public half
 trust = "/etc/ringfence/trust.toml"           # the pinned clients and agents
-policies = "default"                          # a shipped bundle's name, or a folder
+policies = "default"                          # a shipped bundle's name, or a folder such as "./policies"
+additional_shares = []  # a third key exchange beside X25519 and ML-KEM-768, such as ["BIKE-L1"]
+additional_share_required = false  # whether a peer that does not offer one is refused
 
-[host]
-socket = "/run/ringfence/agent.sock"
-agent = "rf1AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-attestation_keys = ["0000000000000000000000000000000000000000000000000000000000000000"]
+[host]                                        # printed by `ringfence agent --config FILE --show-host` on the host
+socket = "/run/ringfence/agent.sock"          # the agent's
+agent = "rf1AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"  # the agent's key id; its key is pinned in `trust`
+attestation_keys = ["0000000000000000000000000000000000000000000000000000000000000000"]  # none: a host without a TPM
 
-[host.pcrs]
+[host.pcrs]                                   # allowed SHA-256 values of PCR 0 to 7: the boot that was reviewed
 0 = ["0000000000000000000000000000000000000000000000000000000000000000"]
 
-[limits]
-sessions = 10000
-session_lifetime_s = 900
-attestation_lifetime_s = 300
-body_bytes = 67108864
+[limits]                                      # what the gateway bounds, whatever the policies say
+sessions = 10000                              # open at a time
+session_lifetime_s = 900                      # never longer than the attestation result's life
+attestation_lifetime_s = 300                  # of a result; it is renewed at half its life
+body_bytes = 67108864                         # of one request
+bodies_bytes = 536870912                      # of all requests under way
+body_timeout_s = 30.0                         # within which a body must have arrived
+concurrent_requests = 64                      # jobs under way
+concurrent_openings = 16                      # sessions being opened
+connections = 512                             # open at a time
+header_timeout_s = 10.0                       # within which a connection must have sent a whole header
+refusals_per_minute = 60                      # that strangers may write into the audit log, for each source
+job_timeout_s = 60.0                          # how long the gateway waits for the agent's answer
+remembered_nonces = 1000000                   # against replay; beyond them new requests are refused
+risk_ceiling = 90                             # a risk score from 0 to 100 that is this high is refused; 101: none is
 """
 
-    listen: str
+    listen: ListenAddress
     state: Path
     key: Path
     verifier_key: Path
     trust: Path
     host: HostSettings
-    policies: str = "default"
+    policies: PolicySource = PolicySource("default")
     additional_shares: tuple[AdditionalShareKemName, ...] = ()
     additional_share_required: bool = False
     limits: GatewayLimits = GatewayLimits()
+
+    def open(self) -> Opened:
+        """Loads the keys, the trust list and the policies. Raises `TrustError` or `PolicyError`."""
+        from ringfence.trust import load_private
+        from ringfence.trust.watch import TrustFile
+
+        signer, verifier = load_private(self.key), load_private(self.verifier_key)
+        return Opened(signer, verifier, TrustFile(self.trust), self.policies.load())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from ringfence.audit.records import Decision, Stage
-from ringfence.errors import RingfenceError
+from ringfence.errors import Kind, RingfenceError
 from ringfence.plugin.api import StageView
+from ringfence.plugin.errors import DEVICE_CHANGED, POLICY_FAILED, REPLAY_CAPACITY, RISK_TOO_HIGH, SESSION_CAPACITY
+
+_BLAMELESS: Final = frozenset({DEVICE_CHANGED, POLICY_FAILED, REPLAY_CAPACITY, RISK_TOO_HIGH, SESSION_CAPACITY})
 
 Value = TypeVar("Value")
 Outcome = TypeVar("Outcome", covariant=True)
@@ -22,11 +25,21 @@ class Decided(Generic[Outcome]):
     trace: tuple[StageView, ...]
     ruling: Outcome | RingfenceError
 
+    @property
+    def blames_caller(self) -> bool:
+        """Whether a stage denied for what the caller did, and not for what the host or the gateway lacks.
+
+        A risk that is too high is not counted as a refusal of its own: who tries again would never get out.
+        """
+        if not isinstance(self.ruling, RingfenceError):
+            return False
+        return self.ruling.code.kind is not Kind.UNAVAILABLE and self.ruling.code not in _BLAMELESS
+
 
 class Docket:
     """Runs stages in order and collects what they establish; only what is authenticated is ever written to it."""
 
-    def __init__(self, decision_id: str, pipeline: Literal["session", "request"], clock_ns: Callable[[], int]) -> None:
+    def __init__(self, decision_id: str, pipeline: Literal["session", "request"], ticks_ns: Callable[[], int]) -> None:
         self.decision_id = decision_id
         self.principal = ""
         self.session = ""
@@ -38,12 +51,12 @@ class Docket:
         self.grant_id = ""
         self.body_digest = ""
         self._pipeline = pipeline
-        self._clock_ns = clock_ns
+        self._ticks_ns = ticks_ns
         self._stages: list[StageView] = []
 
     def run(self, name: str, stage: Callable[[], Value]) -> Value:
         """Runs one stage; a `RingfenceError` is its denial, recorded and passed on."""
-        started = self._clock_ns()
+        started = self._ticks_ns()
         code = "internal.bug"
         try:
             value = stage()
@@ -52,7 +65,7 @@ class Docket:
             code = error.code.name
             raise
         finally:
-            micros = (self._clock_ns() - started) // 1000
+            micros = (self._ticks_ns() - started) // 1000
             self._stages.append(StageView(name, "deny" if code else "allow", code, micros))
         return value
 

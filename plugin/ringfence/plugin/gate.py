@@ -11,17 +11,18 @@ from typing import TypeVar
 import msgspec
 
 from ringfence import audit
-from ringfence.agent.api.errors import CHANNEL_UNKNOWN
 from ringfence.agent.api.remote import Finished
 from ringfence.crypto import Signer
 from ringfence.crypto.combiner import Bound
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import REQUEST_KEY, JobAnswer, SessionParameters, StageView
 from ringfence.plugin.docket import Decided
-from ringfence.plugin.link import HostLink
+from ringfence.plugin.errors import TOO_MANY_REFUSALS, GateError
+from ringfence.plugin.link import LINK_LOST, HostLink
 from ringfence.plugin.opening import OpeningPipeline
-from ringfence.plugin.requests import Granted, Request, RequestPipeline
+from ringfence.plugin.requests import Granted, Head, Request, RequestPipeline
 from ringfence.plugin.sessions import Session, SessionStore
+from ringfence.plugin.strangers import StrangerLimit
 
 Outcome = TypeVar("Outcome")
 
@@ -53,27 +54,31 @@ class Gate:
         opening: OpeningPipeline,
         requests: RequestPipeline,
         sessions: SessionStore,
+        strangers: StrangerLimit,
         link: HostLink,
         log: audit.AuditLog,
         bundle_digest: str,
         job_timeout_s: float,
         clock_ns: Callable[[], int],
+        ticks_ns: Callable[[], int],
     ) -> None:
         self._signer = signer
         self._opening = opening
         self._requests = requests
         self._sessions = sessions
+        self._strangers = strangers
         self._link = link
         self._log = log
         self._bundle_digest = bundle_digest
         self._job_timeout_s = job_timeout_s
         self._clock_ns = clock_ns
+        self._ticks_ns = ticks_ns
 
     async def open_session(self, message: bytes, *, source: str) -> bytes:
         """The handshake's reply to a hello. Raises `RefusedError`."""
         host = await self._link.host()
         decided = self._opening.decide(message, host, source=source, now=self._now())
-        opening, trace = await self._settle(decided)
+        opening, trace = await self._settle(decided, source)
         try:
             proof = await self._link.prove_host(opening.host, opening.responder.nonce)
         except RingfenceError as error:
@@ -104,16 +109,25 @@ class Gate:
             raise RefusedError(error, decided.record.decision_id, trace) from error
         return reply
 
+    async def screen(self, head: Head) -> None:
+        """Refuses a job that its header does not authenticate, so that its body need not be read.
+
+        Raises `RefusedError`. Who passes has still to be decided on, by `submit`.
+        """
+        decided = self._requests.screen(head, await self._link.host(), now=self._now())
+        if isinstance(decided.ruling, RingfenceError):
+            await self._settle(decided, head.source)
+
     async def submit(self, request: Request) -> JobAnswer:
         """Forwards a job and waits for it. Raises `RefusedError`, with the receipt where the agent had admitted it."""
         host = await self._link.host()
         decided = self._requests.decide(request, host, now=self._now())
-        granted, trace = await self._settle(decided)
+        granted, trace = await self._settle(decided, request.source)
         decision_id = decided.record.decision_id
         try:
             finished = await self._forward(granted, request.body)
         except RingfenceError as error:
-            if error.code.name == CHANNEL_UNKNOWN.name:
+            if error.code.name in LINK_LOST:
                 await self._link.renew(host)
             raise RefusedError(error, decision_id, trace) from error
         if finished.failure is not None:
@@ -132,8 +146,24 @@ class Gate:
         remote = self._link.remote
         return await remote.submit(granted.channel, granted.encoded, granted.tag, body, timeout_s=self._job_timeout_s)
 
-    async def _settle(self, decided: Decided[Outcome]) -> tuple[Outcome, tuple[StageView, ...]]:
-        started = self._clock_ns()
+    async def report_suppressed(self) -> None:
+        """Records how many refusals of strangers had no record of their own, and lets each source have some again.
+
+        To be called every `strangers.WINDOW_S` and at the end. Raises `AuditError`; a count stays until it is recorded.
+        """
+        for source, count in self._strangers.suppressed():
+            record = audit.Suppression(code=TOO_MANY_REFUSALS.name, source=source, refusals=count)
+            await self._log.durable(self._log.append(record))
+            self._strangers.reported(source, count)
+        self._strangers.turn()
+
+    async def _settle(self, decided: Decided[Outcome], source: str) -> tuple[Outcome, tuple[StageView, ...]]:
+        if isinstance(decided.ruling, RingfenceError) and not decided.record.principal:
+            try:
+                self._strangers.refuse(source, decided.ruling.code)
+            except GateError as error:
+                raise RefusedError(error) from decided.ruling
+        started = self._ticks_ns()
         try:
             await self._log.durable(self._log.append(decided.record))
         except audit.AuditError as error:
@@ -160,4 +190,4 @@ class Gate:
         return self._clock_ns() // 1_000_000_000
 
     def _since(self, started: int) -> int:
-        return (self._clock_ns() - started) // 1000
+        return (self._ticks_ns() - started) // 1000

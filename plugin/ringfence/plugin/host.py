@@ -18,6 +18,7 @@ class Attested:
     digest: str
     channel: str
     grant_key: bytes = field(repr=False)
+    proof_key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ringfence import attestation, audit
-from ringfence.agent.api.errors import CHANNEL_UNKNOWN
+from ringfence.agent.api.errors import AGENT_UNAVAILABLE, CHANNEL_UNKNOWN
 from ringfence.agent.api.grants import CHANNEL_PURPOSE, GRANT_KEY, PROOF_KEY
 from ringfence.agent.api.jobs import HOST_PROOF_CONTEXT, host_proof_message
 from ringfence.agent.api.remote import RemoteAgent
@@ -25,6 +25,8 @@ from ringfence.plugin.host import Attested, Host, Unreachable
 from ringfence.trust import Role, TrustList
 
 RETRY_S: Final = 1.0
+# The agent has restarted or is away: after a renewal the next request meets a new channel, or is denied at once.
+LINK_LOST: Final = frozenset({CHANNEL_UNKNOWN.name, AGENT_UNAVAILABLE.name})
 _NONCE = 32
 
 
@@ -38,7 +40,10 @@ class Verifier:
 
 
 class HostLink:
-    """Talks to one agent. `host` is the state that decisions use; `keep_fresh` renews it until cancelled."""
+    """Talks to one agent. `host` is the state that decisions use; `keep_fresh` renews it until cancelled.
+
+    `tell` hears one sentence whenever the host's status changes.
+    """
 
     def __init__(
         self,
@@ -49,6 +54,7 @@ class HostLink:
         trust: Callable[[], TrustList],
         verifier: Verifier,
         log: audit.AuditLog,
+        tell: Callable[[str], None],
         clock_ns: Callable[[], int],
         random: Random,
         shares: Shares = NO_SHARES,
@@ -59,22 +65,30 @@ class HostLink:
         self._trust = trust
         self._verifier = verifier
         self._log = log
+        self._tell = tell
         self._clock_ns = clock_ns
         self._random = random
         self._shares = shares
-        self._proof_key = b""
         self._renewing = asyncio.Lock()
         self._host: Host | None = None
+        self._replaced = asyncio.Event()
 
     def _now(self) -> int:
         return self._clock_ns() // 1_000_000_000
 
     async def host(self) -> Host:
-        """The host's state; attests it first where there is no valid result."""
+        """The host's state. Attests it first only where none is known yet or the result has run out.
+
+        An agent that is away is not asked here: `keep_fresh` does, so that callers cannot make the gateway dial.
+        """
         held = self._host
-        if isinstance(held, Attested) and self._now() < held.result.expires_at:
-            return held
-        return await self.renew(held)
+        if held is None or (isinstance(held, Attested) and not self._valid(held)):
+            return await self.renew(held)
+        return held
+
+    def _valid(self, host: Attested) -> bool:
+        # Also after the clock has gone back: the result would count as one from the future until it caught up.
+        return host.result.issued_at <= self._now() < host.result.expires_at
 
     async def renew(self, stale: Host | None) -> Host:
         """Opens a channel and attests the host anew, unless somebody else has replaced `stale` meanwhile."""
@@ -87,33 +101,41 @@ class HostLink:
                 renewed = Unreachable(self._agent, error)
             if not _same_fault(self._host, renewed):
                 await self._record(renewed)
+            if self._host is None or _standing(self._host) != _standing(renewed):
+                self._tell(_sentence(renewed))
             self._host = renewed
+            self._replaced.set()
             return renewed
 
     async def keep_fresh(self) -> None:
         """Renews the state at half the result's life, and every second while the agent is away."""
         while True:
             held = await self.host()
-            if isinstance(held, Attested):
-                await asyncio.sleep(max(1, (held.result.expires_at - self._now()) / 2))
-            else:
-                await asyncio.sleep(RETRY_S)
+            self._replaced.clear()
+            pause = max(1, (held.result.expires_at - self._now()) / 2) if isinstance(held, Attested) else RETRY_S
+            # Woken early when a request finds the agent gone; otherwise it would stay unknown until the result is old.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._replaced.wait()
             await self.renew(held)
 
     async def prove_host(self, host: Attested, nonce: bytes) -> bytes:
         """The agent's proof that it takes part in the session with this nonce, checked before it is passed on."""
         try:
-            proof = await self.remote.prove_host(host.channel, nonce, mac(self._proof_key, nonce))
+            proof = await self._ask_for_proof(host, nonce)
         except RingfenceError as error:
-            if error.code.name != CHANNEL_UNKNOWN.name:
+            if error.code.name not in LINK_LOST:
                 raise
             renewed = await self.renew(host)
             if not isinstance(renewed, Attested):
                 raise renewed.fault from error
-            proof = await self.remote.prove_host(renewed.channel, nonce, mac(self._proof_key, nonce))
+            proof = await self._ask_for_proof(renewed, nonce)
         message = host_proof_message(nonce, self._signer.key_id)
         COMPOSITE.verify(host.result.agent_key, message, proof, HOST_PROOF_CONTEXT)
         return proof
+
+    async def _ask_for_proof(self, host: Attested, nonce: bytes) -> bytes:
+        return await self.remote.prove_host(host.channel, nonce, mac(host.proof_key, nonce))
 
     async def _attest(self) -> Attested:
         public = self._trust().find(Role.AGENT, self._agent, self._now()).public
@@ -128,8 +150,15 @@ class HostLink:
             appraisal, issuer=self._verifier.signer.key_id, lifetime_s=self._verifier.lifetime_s
         )
         token = result.issue(concluded, self._verifier.signer)
-        self._proof_key = channel.key(PROOF_KEY)
-        return Attested(self._agent, concluded, token, result.digest(token), channel.name, channel.key(GRANT_KEY))
+        return Attested(
+            agent=self._agent,
+            result=concluded,
+            token=token,
+            digest=result.digest(token),
+            channel=channel.name,
+            grant_key=channel.key(GRANT_KEY),
+            proof_key=channel.key(PROOF_KEY),
+        )
 
     async def _open_channel(self, public: bytes) -> Established:
         initiator = Initiator.start(
@@ -168,3 +197,15 @@ def _same_fault(before: Host | None, after: Host) -> bool:
         and isinstance(after, Unreachable)
         and before.fault.code.name == after.fault.code.name
     )
+
+
+def _standing(host: Host) -> str:
+    return host.result.status.value if isinstance(host, Attested) else host.fault.code.name
+
+
+def _sentence(host: Host) -> str:
+    if isinstance(host, Unreachable):
+        return f"the host {host.agent} is refused: {host.fault}"
+    if host.result.status is attestation.Status.AFFIRMING:
+        return f"the host {host.agent} is attested"
+    return f"the host {host.agent} has the status {host.result.status.value}: {' '.join(host.result.reasons)}"

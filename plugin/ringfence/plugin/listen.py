@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import stat
 from pathlib import Path
 from typing import Final
 
+from ringfence.plugin.address import UNIX, loopback
 from ringfence.plugin.errors import LISTEN_FAILED, GateError
 
-UNIX: Final = "unix:"
 _BACKLOG: Final = 512
 
 
@@ -19,7 +18,7 @@ def open_listener(address: str) -> socket.socket:
     """A listening socket at `unix:PATH` or `IP:PORT`. Raises `gateway.listen_failed`."""
     try:
         return _unix(Path(address.removeprefix(UNIX))) if address.startswith(UNIX) else _loopback(address)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise _failed(address, str(error)) from error
 
 
@@ -54,14 +53,11 @@ def _clear_stale(path: Path) -> None:
 
 
 def _loopback(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    ip = ipaddress.ip_address(host.strip("[]"))
-    if not ip.is_loopback:
-        raise ValueError(f"{ip} is not a loopback address; put a gateway with TLS in front")
+    ip, port = loopback(address)
     listener = socket.socket(socket.AF_INET6 if ip.version == 6 else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((str(ip), int(port)))
+        listener.bind((str(ip), port))
         listener.listen(_BACKLOG)
     except BaseException:
         listener.close()

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from ringfence.attestation.result import AttestationResult
 from ringfence.crypto import Signer
 from ringfence.crypto.handshake import HELLO_LIFETIME_S, NO_SHARES, Greeted, Random, Received, Responder, Shares
-from ringfence.errors import RingfenceError
 from ringfence.plugin.api import SESSION_PURPOSE
 from ringfence.plugin.docket import Decided, Docket
 from ringfence.plugin.errors import HELLO_REPLAYED, PRINCIPAL_UNKNOWN, GateError
@@ -56,7 +55,7 @@ class OpeningPipeline:
         risk: RiskLedger,
         ceiling: Ceiling,
         lifetime_s: int,
-        clock_ns: Callable[[], int],
+        ticks_ns: Callable[[], int],
         random: Random,
         shares: Shares = NO_SHARES,
     ) -> None:
@@ -67,18 +66,18 @@ class OpeningPipeline:
         self._risk = risk
         self._ceiling = ceiling
         self._lifetime_s = lifetime_s
-        self._clock_ns = clock_ns
+        self._ticks_ns = ticks_ns
         self._random = random
         self._shares = shares
 
     def decide(self, message: bytes, host: Host, *, source: str, now: int) -> Decided[Opening]:
         """The decision on one hello."""
-        docket = Docket(self._random(16).hex(), "session", self._clock_ns)
+        docket = Docket(self._random(16).hex(), "session", self._ticks_ns)
         docket.action = Action.OPEN_SESSION.value
         docket.resource = host.agent
         docket.bundle_digest = self._decider.bundle_digest
         decided = docket.decide(lambda: self._stages(docket, message, host, source, now))
-        if isinstance(decided.ruling, RingfenceError):
+        if decided.blames_caller:
             self._risk.refused(docket.principal or source, now=now)
         return decided
 
@@ -103,7 +102,7 @@ class OpeningPipeline:
             # One answer whether the key is unknown, expired or of another role: a stranger learns nothing.
             raise GateError(
                 PRINCIPAL_UNKNOWN,
-                "The key is not pinned here as a client's.",
+                "The key is not pinned here as a client's, or its pin has ended.",
                 field="initiator",
                 hint="Have the operator run `ringfence trust add client`.",
             ) from error
@@ -128,9 +127,13 @@ class OpeningPipeline:
             raise
 
     def _answer(self, docket: Docket, greeted: Greeted, attested: Attested, now: int) -> Responder:
-        name = docket.session = self._random(16).hex()
+        name = self._random(16).hex()
         expires_at = min(now + self._lifetime_s, attested.result.expires_at)
-        return greeted.answer(self._signer, name=name, expires_at=expires_at, random=self._random, shares=self._shares)
+        responder = greeted.answer(
+            self._signer, name=name, expires_at=expires_at, random=self._random, shares=self._shares
+        )
+        docket.session = name
+        return responder
 
 
 REPLAY_LIFETIME_S = 2 * HELLO_LIFETIME_S

@@ -1,20 +1,22 @@
-"""The pipeline of a request in a session: session, integrity, device trust, risk, policy, grant. No I/O.
+"""The pipeline of a request in a session: session, signature, integrity, device trust, risk, policy, grant. No I/O.
 
-The caller of this pipeline makes the decision's record durable before it lets the grant go.
+The caller of this pipeline makes the decision's record durable before it lets the grant go. It may `screen` a
+request by its header fields before it reads the body; the decision still begins with the first stage, because session
+and signature may have ended while the body came.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TypeVar
 
 from ringfence import httpsig
 from ringfence.agent.api.grants import GRANT_LIFETIME_S, Grant, seal_grant
 from ringfence.agent.api.jobs import JobStatement, parse_submission
 from ringfence.crypto.handshake import Random
-from ringfence.errors import RingfenceError
 from ringfence.plugin.docket import Decided, Docket
-from ringfence.plugin.errors import JOB_FOREIGN, REQUEST_REPLAYED, GateError
+from ringfence.plugin.errors import JOB_FOREIGN, PRINCIPAL_UNKNOWN, REQUEST_REPLAYED, GateError
 from ringfence.plugin.host import Attested, Host
 from ringfence.plugin.replay import ReplayCache
 from ringfence.plugin.risk import RiskLedger, tolerable
@@ -29,16 +31,26 @@ from ringfence.plugin.stages import (
     trust_device,
 )
 from ringfence.policies import Action, Decider, JobContext, Query
+from ringfence.trust.errors import TrustError
+from ringfence.trust.pins import Role, TrustList
+
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A request as it was received: nothing here is authenticated."""
+class Head:
+    """A request's header as it was received: nothing here is authenticated."""
 
     target: httpsig.Target
     headers: Sequence[tuple[str, str]]
-    body: bytes = field(repr=False)
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Head):
+    """A whole request, as unauthenticated as its header."""
+
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,38 +70,52 @@ class RequestPipeline:
         self,
         *,
         gateway: str,
+        trust: Callable[[], TrustList],
         sessions: SessionStore,
         decider: Decider,
         replay: ReplayCache,
         risk: RiskLedger,
         ceiling: Ceiling,
-        clock_ns: Callable[[], int],
+        ticks_ns: Callable[[], int],
         random: Random,
     ) -> None:
         self._gateway = gateway
+        self._trust = trust
         self._sessions = sessions
         self._decider = decider
         self._replay = replay
         self._risk = risk
         self._ceiling = ceiling
-        self._clock_ns = clock_ns
+        self._ticks_ns = ticks_ns
         self._random = random
+
+    def screen(self, head: Head, host: Host, *, now: int) -> Decided[Session]:
+        """The decision as far as the header allows one: a denial is final, and nothing is spent."""
+        return self._decide(head, host, now, lambda docket: self._authenticate(docket, head, now)[1])
 
     def decide(self, request: Request, host: Host, *, now: int) -> Decided[Granted]:
         """The decision on one request."""
-        docket = Docket(self._random(16).hex(), "request", self._clock_ns)
+        return self._decide(request, host, now, lambda docket: self._stages(docket, request, host, now))
+
+    def _decide(self, head: Head, host: Host, now: int, stages: Callable[[Docket], Outcome]) -> Decided[Outcome]:
+        docket = Docket(self._random(16).hex(), "request", self._ticks_ns)
         docket.action = Action.SUBMIT_JOB.value
         docket.resource = host.agent
         docket.bundle_digest = self._decider.bundle_digest
-        decided = docket.decide(lambda: self._stages(docket, request, host, now))
-        if isinstance(decided.ruling, RingfenceError):
-            self._risk.refused(docket.principal or request.source, now=now)
+        decided = docket.decide(lambda: stages(docket))
+        if decided.blames_caller:
+            self._risk.refused(docket.principal or head.source, now=now)
         return decided
 
+    def _authenticate(self, docket: Docket, head: Head, now: int) -> tuple[httpsig.Presented, Session]:
+        presented = docket.run("parse", lambda: httpsig.parse(head.headers))
+        session = docket.run("session", lambda: self._find(presented.session, now))
+        docket.run("signature", lambda: httpsig.verify(presented, session.key, head.target, now=now))
+        return presented, session
+
     def _stages(self, docket: Docket, request: Request, host: Host, now: int) -> Granted:
-        presented = docket.run("parse", lambda: httpsig.parse(request.headers))
-        session = docket.run("session", lambda: self._sessions.find(presented.session, now=now))
-        docket.run("integrity", lambda: self._authenticate(docket, request, presented, session, now))
+        presented, session = self._authenticate(docket, request, now)
+        docket.run("integrity", lambda: self._accept(docket, request, presented, session, now))
         attested = docket.run("device_trust", lambda: self._trust_device(session, host, now))
         # The session is bound to the result it was opened with; the host's latest one must still agree with it.
         docket.attestation_digest = session.attestation_digest
@@ -100,10 +126,23 @@ class RequestPipeline:
         statement = docket.run("policy", lambda: self._permit(docket, request, session, attested, score.score, now))
         return docket.run("grant", lambda: self._grant(docket, session, attested, statement, now))
 
-    def _authenticate(
+    def _find(self, name: str, now: int) -> Session:
+        session = self._sessions.find(name, now=now)
+        try:
+            self._trust().find(Role.CLIENT, session.principal, now)
+        except TrustError as error:
+            self._sessions.end(name)
+            raise GateError(
+                PRINCIPAL_UNKNOWN,
+                "The session's client is not pinned here any more.",
+                field="keyid",
+                hint="Have the operator run `ringfence trust add client`, then open a new session.",
+            ) from error
+        return session
+
+    def _accept(
         self, docket: Docket, request: Request, presented: httpsig.Presented, session: Session, now: int
     ) -> None:
-        httpsig.verify(presented, session.key, request.target, now=now)
         body_digest = httpsig.verify_body(presented, request.body)
         self._replay.spend(f"{session.name}:{presented.nonce}", now=now, code=REQUEST_REPLAYED)
         docket.session = session.name
@@ -112,7 +151,12 @@ class RequestPipeline:
 
     def _trust_device(self, session: Session, host: Host, now: int) -> Attested:
         attested = trust_device(host, now=now)
-        return same_device(attested, agent=session.host, status=session.status)
+        try:
+            return same_device(attested, agent=session.host, status=session.status)
+        except GateError:
+            # It does not come back to life when the host does.
+            self._sessions.end(session.name)
+            raise
 
     def _permit(
         self, docket: Docket, request: Request, session: Session, attested: Attested, risk: int, now: int

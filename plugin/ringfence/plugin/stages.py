@@ -87,6 +87,6 @@ class PolicyDeniedError(GateError):
         super().__init__(
             POLICY_DENIED,
             f"The policies deny this request: {why}.",
-            hint="Ask for less, or have the named policy reviewed.",
+            hint="Ask for less, have the host attested, or have the named policy reviewed.",
         )
         self.policies = policies

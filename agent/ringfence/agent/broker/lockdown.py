@@ -1,54 +1,43 @@
-"""Takes from the broker's process what it does not need, before it reads the first byte of a job."""
+"""Takes from the broker's process what it does not need, before it reads the first byte of a job.
+
+Its devices are open and their code is made by then, so it gets by with what a running guest's worker may do: memory,
+its ring, random, clock, and the end.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
-import signal
+from pathlib import Path
 
-from ringfence.agent.errors import LOCKDOWN_FAILED, SandboxError
+from ringfence.agent.confine import kernel, seccomp
 
-# linux/prctl.h
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
-
-_MAX_FILES = 16
 _BASE_DATA = 512 * 1024 * 1024  # the interpreter, one batch and its decoded commands
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it ends.
-
-    Raises `sandbox.lockdown_failed`, also when the parent ended meanwhile.
-    """
-    parent = os.getppid()
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise SandboxError(LOCKDOWN_FAILED, "The process that started this broker ended before the broker was ready.")
-
-
 def lock_down(keep: set[int], device_bytes: int) -> None:
-    """Close every descriptor but the standard three and `keep`, and set the limits that hold until the process ends.
+    """Close every descriptor but the standard three and `keep`; then take files, processes, signals and system calls.
 
-    `device_bytes` is what the job's devices may hold. No new privileges, not dumpable (no core, no ptrace by other
-    processes of the user), no files, threads or processes. Raises `sandbox.lockdown_failed`.
+    `device_bytes` is what the job's devices may hold from now on. After it the process reads, writes, computes and
+    ends (`os._exit`); anything else kills it. Raises `sandbox.lockdown_failed`.
     """
+    machine = kernel.architecture()
     _close_all_but({0, 1, 2, *keep})
-    _prctl(_PR_SET_DUMPABLE, 0)
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    limits = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_NPROC: 0,
-        resource.RLIMIT_NOFILE: _MAX_FILES,
-        resource.RLIMIT_DATA: _BASE_DATA + device_bytes,
-    }
-    for limit, value in limits.items():
-        hard = resource.getrlimit(limit)[1]
-        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (bound, bound))
+    address_space = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    kernel.give_up_privileges()
+    kernel.deny_files()
+    for limit in (
+        resource.RLIMIT_CORE,
+        resource.RLIMIT_FSIZE,
+        resource.RLIMIT_NPROC,
+        resource.RLIMIT_NOFILE,
+        resource.RLIMIT_MEMLOCK,
+    ):
+        kernel.set_limit(limit, 0)
+    data = _BASE_DATA + device_bytes
+    kernel.set_limit(resource.RLIMIT_DATA, data)
+    kernel.set_limit(resource.RLIMIT_AS, address_space + data)
+    kernel.filter_system_calls(machine, seccomp.RUNNING, may_make_code=False)
 
 
 def _close_all_but(keep: set[int]) -> None:
@@ -58,10 +47,3 @@ def _close_all_but(keep: set[int]) -> None:
             os.closerange(after, descriptor)
         after = descriptor + 1
     os.closerange(after, os.sysconf("SC_OPEN_MAX"))
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
-        reason = os.strerror(ctypes.get_errno())
-        raise SandboxError(LOCKDOWN_FAILED, f"prctl option {option} failed: {reason}.")

@@ -16,7 +16,6 @@ from ringfence.agent import ring
 from ringfence.agent.errors import BROKER_PROTOCOL, GUEST_ARGUMENT, SandboxError
 
 MODULE = "ringfence"
-HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
 
 _CHUNK = 4 * 1024 * 1024
 _FULL = 8 * 1024 * 1024

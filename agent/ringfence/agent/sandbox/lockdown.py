@@ -10,27 +10,23 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import signal
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ringfence.agent.errors import LOCKDOWN_FAILED, SandboxError
-from ringfence.agent.sandbox import seccomp
+from ringfence.agent.confine import kernel, seccomp
 
-# include/uapi/linux/prctl.h and linux/seccomp.h
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
-_SECCOMP_MODE_FILTER = 2
-# The same numbers on every architecture since Linux 5.13 and 5.14.
-_LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF, _MEMFD_SECRET = 444, 446, 447
-_LANDLOCK_VERSION_FLAG = 1
+_MEMFD_SECRET = 447  # the same number on every architecture since Linux 5.14
 
 _MIB = 1024 * 1024
 _COMPILE_MEMORY: Final = 1024 * _MIB
 _RUN_HEADROOM: Final = 128 * _MIB
+# The runtime reserves 4 GiB for the guest's memory without using them, whatever its limit.
+_ADDRESS_SPACE: Final = 16 * 1024 * _MIB
 # Enough for the interpreter's last words on standard error.
 _MAX_FILE: Final = 16 * 1024
+# Columns of /proc/self/statm: the whole address space, and what of it can be written.
+_SIZE, _DATA = 0, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,78 +45,44 @@ class Lockdown:
     """Locks the calling process down, once. Raises `SandboxError` (`sandbox.lockdown_failed`) on any refusal."""
 
     def __init__(self, *, parent_pid: int) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._machine = os.uname().machine
+        self._machine = kernel.architecture()
         self._parent_pid = parent_pid
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        if not seccomp.supported(self._machine):
-            raise _failed(f"there is no system-call filter for the {self._machine} architecture")
 
-    def before_compile(self, *, deadline_ms: int) -> None:
+    def before_compile(self, *, deadline_ms: int, memory_bytes: int, output_bytes: int) -> None:
         """Leave a process that can compute, compile, and use the descriptors it holds; nothing else.
 
         The processor-time limit is a backstop: the agent keeps the deadline itself.
         """
-        self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, "die with the agent")
-        if os.getppid() != self._parent_pid:
-            raise _failed("the agent has gone")
-        self._prctl(_PR_SET_DUMPABLE, 0, "become non-dumpable")
-        self._prctl(_PR_SET_NO_NEW_PRIVS, 1, "give up new privileges")
-        self._landlock()
+        kernel.die_with_parent(self._parent_pid)
+        kernel.give_up_privileges()
+        kernel.deny_files()
+        for limit in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE, resource.RLIMIT_MEMLOCK):
+            kernel.set_limit(limit, 0)
+        kernel.set_limit(resource.RLIMIT_FSIZE, _MAX_FILE)
         seconds = deadline_ms // 1000 + 2
-        for limit, soft, hard in (
-            (resource.RLIMIT_CORE, 0, 0),
-            (resource.RLIMIT_NPROC, 0, 0),
-            (resource.RLIMIT_NOFILE, 0, 0),
-            (resource.RLIMIT_MEMLOCK, 0, 0),
-            (resource.RLIMIT_FSIZE, _MAX_FILE, _MAX_FILE),
-            (resource.RLIMIT_CPU, seconds, seconds + 1),
-        ):
-            _set_limit(limit, soft, hard)
-        self._limit_data(_COMPILE_MEMORY)
-        self._filter(seccomp.COMPILING, may_make_code=True)
+        kernel.set_limit(resource.RLIMIT_CPU, seconds, seconds + 1)
+        # RLIMIT_DATA counts what can be written (setrlimit(2)). What cannot still needs page tables, so the address
+        # space has an end too, behind the runtime's own reservation.
+        kernel.set_limit(resource.RLIMIT_AS, self._used(_SIZE) + _ADDRESS_SPACE)
+        data = self._used(_DATA)
+        run = _run_memory(memory_bytes, output_bytes)
+        kernel.set_limit(resource.RLIMIT_DATA, data + _COMPILE_MEMORY, data + _COMPILE_MEMORY + run)
+        kernel.filter_system_calls(self._machine, seccomp.COMPILING, may_make_code=True)
 
     def before_run(self, *, memory_bytes: int, output_bytes: int) -> None:
         """Also take away the making of code, and hold memory to the guest's own and a fixed headroom."""
-        self._limit_data(memory_bytes + 2 * output_bytes + _RUN_HEADROOM)
+        kernel.set_limit(resource.RLIMIT_DATA, self._used(_DATA) + _run_memory(memory_bytes, output_bytes))
         os.close(self._statm)
-        self._filter(seccomp.RUNNING, may_make_code=False)
+        kernel.filter_system_calls(self._machine, seccomp.RUNNING, may_make_code=False)
 
-    def _limit_data(self, more: int) -> None:
-        # RLIMIT_AS would break the runtime's 4 GiB reservation; RLIMIT_DATA counts what can be written (setrlimit(2)).
-        pages = int(os.pread(self._statm, 256, 0).split()[5])
-        ceiling = pages * resource.getpagesize() + more
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if hard != resource.RLIM_INFINITY:
-            ceiling = min(ceiling, hard)
-        _set_limit(resource.RLIMIT_DATA, ceiling, hard)
+    def _used(self, column: int) -> int:
+        """Bytes of this process in a column of its statm (proc(5))."""
+        return int(os.pread(self._statm, 256, 0).split()[column]) * resource.getpagesize()
 
-    def _landlock(self) -> None:
-        abi = _landlock_abi(self._libc)
-        if not abi:
-            return
-        # linux/landlock.h: the rights each ABI knows; a ruleset without rules denies all that it handles.
-        files = (
-            (1 << 13) - 1 | (1 << 13 if abi >= 2 else 0) | (1 << 14 if abi >= 3 else 0) | (1 << 15 if abi >= 5 else 0)
-        )
-        attributes = struct.pack("<QQQ", files, 0b11 if abi >= 4 else 0, 0b11 if abi >= 6 else 0)
-        size = 8 if abi < 4 else 16 if abi < 6 else 24
-        ruleset = self._libc.syscall(_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
-        if ruleset < 0:
-            raise _failed(f"Landlock refused a ruleset ({os.strerror(ctypes.get_errno())})")
-        if self._libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0) != 0:
-            raise _failed(f"Landlock refused to restrict the worker ({os.strerror(ctypes.get_errno())})")
-        os.close(ruleset)
 
-    def _filter(self, allowed: tuple[str, ...], *, may_make_code: bool) -> None:
-        code = seccomp.program(self._machine, allowed, own_pid=os.getpid(), may_make_code=may_make_code)
-        buffer = ctypes.create_string_buffer(code, len(code))
-        program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
-        self._prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, "install its system-call filter", program)
-
-    def _prctl(self, option: int, value: int, what: str, pointer: bytes | None = None) -> None:
-        if self._libc.prctl(option, ctypes.c_ulong(value), pointer, ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
-            raise _failed(f"the worker could not {what} ({os.strerror(ctypes.get_errno())})")
+def _run_memory(memory_bytes: int, output_bytes: int) -> int:
+    return memory_bytes + 2 * output_bytes + _RUN_HEADROOM
 
 
 def probe() -> HostFeatures:
@@ -130,7 +92,7 @@ def probe() -> HostFeatures:
     if secret >= 0:
         os.close(secret)
     return HostFeatures(
-        landlock_abi=_landlock_abi(libc),
+        landlock_abi=kernel.landlock_abi(),
         seccomp=seccomp.supported(os.uname().machine)
         and "kill_process" in _read("/proc/sys/kernel/seccomp/actions_avail"),
         userns=_user_namespaces(),
@@ -138,10 +100,6 @@ def probe() -> HostFeatures:
         pidfd=_pidfd(),
         cgroup2_delegated=_cgroup2_delegated(),
     )
-
-
-def _landlock_abi(libc: ctypes.CDLL) -> int:
-    return max(0, int(libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_VERSION_FLAG)))
 
 
 def _pidfd() -> bool:
@@ -174,18 +132,3 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-def _set_limit(limit: int, soft: int, hard: int) -> None:
-    try:
-        resource.setrlimit(limit, (soft, hard))
-    except (OSError, ValueError) as error:
-        raise _failed(f"the worker could not lower resource limit {limit} ({error})") from error
-
-
-def _failed(what: str) -> SandboxError:
-    return SandboxError(
-        LOCKDOWN_FAILED,
-        f"The sandbox cannot be locked down: {what}.",
-        hint="Run `ringfence doctor` to see what this host lacks.",
-    )

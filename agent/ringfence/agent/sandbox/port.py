@@ -73,9 +73,10 @@ class GuestJob:
 class Usage:
     """What a job used.
 
-    `wall_ms` and `cpu_ms` (worker and broker together) come from the kernel. `peak_memory_bytes` is the guest's linear
-    memory at its largest, as its worker counted it. The counters come from the device broker, and are zero when the
-    broker had to be killed.
+    `wall_ms` (until the worker ended or was killed) and `cpu_ms` (worker and broker together, of those that ended) come
+    from the kernel. `peak_memory_bytes` is the guest's linear memory at its largest, as its worker counted it: one that
+    a guest took over may say anything, but nothing beyond the limit is believed. The counters come from the device
+    broker, `peak_gpu_bytes` at most the limit, and are zero when the broker had to be killed.
     """
 
     wall_ms: float

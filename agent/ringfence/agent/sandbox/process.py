@@ -13,10 +13,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -24,6 +24,7 @@ from ringfence.agent.errors import (
     DEADLINE,
     MODULE_INVALID,
     OUTPUT_LIMIT,
+    PROCESS_STUCK,
     SYSCALL_DENIED,
     WORKER_LOST,
     SandboxError,
@@ -42,13 +43,21 @@ _DIAGNOSTICS_BYTES = 16 * 1024
 _REPORT_BYTES = 64 * 1024
 
 
+# A broker counts what it executes; a receipt's figures are of at most 64 bits.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
 class _BrokerReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    commands: int
-    launches: int
-    gates: int
-    measurements: int
-    checkpoints: int
-    peak_gpu_bytes: int
+    commands: _Count
+    launches: _Count
+    gates: _Count
+    measurements: _Count
+    checkpoints: _Count
+    peak_gpu_bytes: _Count
+
+    def __post_init__(self) -> None:
+        if self.launches + self.gates + self.measurements + self.checkpoints > self.commands:
+            raise ValueError("more of the commands than all of them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +81,23 @@ class _Ended:
 
 
 class ProcessSandbox:
-    """Runs each guest in a locked-down worker process; implements `Sandbox`."""
+    """Runs each guest in a locked-down worker process; implements `Sandbox`.
 
-    def __init__(self, *, worker: Sequence[str] = WORKER_COMMAND, broker: Sequence[str] = BROKER_COMMAND) -> None:
+    `kill_grace_s` is how long a process may take to end after SIGKILL before its job is answered without it.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: Sequence[str] = WORKER_COMMAND,
+        broker: Sequence[str] = BROKER_COMMAND,
+        start: Callable[[Sequence[str], Sequence[int], int], Child] = Child,
+        kill_grace_s: float = 5.0,
+    ) -> None:
         self._worker = tuple(worker)
         self._broker = tuple(broker)
+        self._start_child = start
+        self._kill_grace_s = kill_grace_s
 
     async def run(self, job: GuestJob) -> Outcome:
         """See `Sandbox.run`. The deadline counts from here, start-up and compiling included."""
@@ -90,7 +111,7 @@ class ProcessSandbox:
                     f"The job's processes cannot be started ({os.strerror(error.errno or 0)}).",
                     hint="Look for a limit on processes, open files or memory of the agent.",
                 ) from error
-            ended = await _finish(worker, broker, started, job.limits)
+            ended = await _finish(worker, broker, started, job.limits, self._kill_grace_s)
             return _outcome(job.limits, files, ended)
 
     def _start(self, job: GuestJob, stack: ExitStack) -> tuple[_Files, Child, Child]:
@@ -116,11 +137,11 @@ class ProcessSandbox:
                 "--report-fd": usage_writer,
             }
             flags = [str(part) for pair in broker_arguments.items() for part in pair]
-            broker = Child([*self._broker, *flags], (broker_end.fileno(), usage_writer), files.diagnostics)
+            broker = self._start_child([*self._broker, *flags], (broker_end.fileno(), usage_writer), files.diagnostics)
             stack.callback(broker.kill)
             theirs_of_worker = (files.job, files.result, worker_end.fileno())
             arguments = map(str, (*theirs_of_worker, os.getpid()))
-            worker = Child([*self._worker, *arguments], theirs_of_worker, files.diagnostics)
+            worker = self._start_child([*self._worker, *arguments], theirs_of_worker, files.diagnostics)
             stack.callback(worker.kill)
             return files, worker, broker
 
@@ -141,21 +162,33 @@ def _memory_file(stack: ExitStack, name: str, *, content: bytes | None = None, s
     return descriptor
 
 
-async def _finish(worker: Child, broker: Child, started: float, limits: Limits) -> _Ended:
-    """Wait for both ends, killing the worker at its deadline; on cancellation kill both and see them gone."""
+async def _finish(worker: Child, broker: Child, started: float, limits: Limits, kill_grace_s: float) -> _Ended:
+    """Wait for both ends, killing the worker at its deadline; on cancellation kill both and see them gone.
+
+    Raises `GuestError` (`sandbox.process_stuck`) when the kernel does not end a killed process within `kill_grace_s`.
+    It will never run the guest again, and is reaped when it ends.
+    """
     try:
         left = limits.deadline_ms / 1000 - (time.monotonic() - started)
         await asyncio.wait({worker.ended}, timeout=max(0.0, left))
         late = not worker.ended.done()
-        worker.kill()
-        await asyncio.wait({worker.ended})
         wall_ms = (time.monotonic() - started) * 1000
+        worker.kill()
         # The broker ends by itself when its ring does; a stuck device call must not hold the answer.
-        await asyncio.wait({broker.ended}, timeout=_BROKER_GRACE_S)
+        await asyncio.wait({worker.ended, broker.ended}, timeout=_BROKER_GRACE_S)
     finally:
         worker.kill()
         broker.kill()
-        await asyncio.wait({worker.ended, broker.ended})
+        await asyncio.wait({worker.ended, broker.ended}, timeout=kill_grace_s)
+    stuck = [name for name, child in (("worker", worker), ("device broker", broker)) if not child.ended.done()]
+    if stuck:
+        used_ms = sum(child.ended.result().cpu_ms for child in (worker, broker) if child.ended.done())
+        raise GuestError(
+            PROCESS_STUCK,
+            f"The job's {' and '.join(stuck)} did not end within {kill_grace_s:g} s of being killed.",
+            Usage(wall_ms=wall_ms, cpu_ms=used_ms, peak_memory_bytes=0),
+            hint="It sleeps in the kernel: look for a disk, a device or a driver of this host that does not answer.",
+        )
     return _Ended(worker.ended.result(), broker.ended.result(), late, wall_ms)
 
 
@@ -165,9 +198,9 @@ def _outcome(limits: Limits, files: _Files, ended: _Ended) -> Outcome:
         head = exchange.decode_head(os.pread(files.result, OUTPUT_OFFSET, 0))
     except SandboxError as error:
         nothing = ResultHead(0, exchange.PHASE_STARTING, Report(code=str(error.code), message=error.message))
-        raise _failure(limits, nothing, files, ended, _usage(nothing, ended, None)) from error
+        raise _failure(limits, nothing, files, ended, _usage(limits, nothing, ended, None)) from error
     counters = _broker_report(files.usage)
-    usage = _usage(head, ended, counters)
+    usage = _usage(limits, head, ended, counters)
     report = head.report
     if ended.late or ended.worker.status != 0 or report is None or report.code:
         raise _failure(limits, head, files, ended, usage)
@@ -204,14 +237,27 @@ def _failure(limits: Limits, head: ResultHead, files: _Files, ended: _Ended, usa
     return GuestError(WORKER_LOST, f"The worker ended {how} and left no result{_last_words(files)}.", usage)
 
 
-def _usage(head: ResultHead, ended: _Ended, counters: _BrokerReport | None) -> Usage:
+def _usage(limits: Limits, head: ResultHead, ended: _Ended, counters: _BrokerReport | None) -> Usage:
+    """What the kernel and the job's processes say it used; theirs never beyond what the job could have used."""
     cpu_ms = ended.worker.cpu_ms + ended.broker.cpu_ms
-    counted = msgspec.structs.asdict(counters) if counters is not None else {}
-    return Usage(wall_ms=ended.wall_ms, cpu_ms=cpu_ms, peak_memory_bytes=head.peak_memory_bytes, **counted)
+    peak = min(head.peak_memory_bytes, limits.memory_bytes)
+    if counters is None:
+        return Usage(wall_ms=ended.wall_ms, cpu_ms=cpu_ms, peak_memory_bytes=peak)
+    return Usage(
+        wall_ms=ended.wall_ms,
+        cpu_ms=cpu_ms,
+        peak_memory_bytes=peak,
+        commands=counters.commands,
+        launches=counters.launches,
+        gates=counters.gates,
+        measurements=counters.measurements,
+        checkpoints=counters.checkpoints,
+        peak_gpu_bytes=min(counters.peak_gpu_bytes, limits.gpu_memory_bytes),
+    )
 
 
 def _broker_report(descriptor: int) -> _BrokerReport | None:
-    """The broker's counters; None when it ended without them. Every writer has ended, so reading does not block."""
+    """The broker's counters, or None when it left none that can be true. Every writer has ended: no read blocks."""
     try:
         return msgspec.json.decode(os.read(descriptor, _REPORT_BYTES), type=_BrokerReport)
     except msgspec.MsgspecError:

@@ -21,6 +21,7 @@ _RIGHT_READ, _RIGHT_WRITE = 1 << 1, 1 << 6
 _MAX_VECTORS = 1024
 _MAX_DIAGNOSTICS = 1024
 _RANDOM_CHUNK = 64 * 1024
+_MAX_READ = 1024 * 1024  # a longer read is answered short, so that no large copy is made
 _U32 = 0xFFFF_FFFF
 
 
@@ -114,9 +115,11 @@ class Wasi:
         start = self._at
         for address, length in self._vectors(vectors, count):
             self._memory.check(address, length)
-            chunk = bytes(self._input[self._at : self._at + length])
+            chunk = bytes(self._input[self._at : self._at + min(length, _MAX_READ)])
             self._memory.write(address, chunk)
             self._at += len(chunk)
+            if len(chunk) < length:
+                break
         self._put(result, "<I", self._at - start)
         return _SUCCESS
 

@@ -107,7 +107,7 @@ def run(job: WorkerJob, result: ResultFile, channel: RingChannel, lockdown: Lock
     store = Store(machine)
     store.set_limits(table_elements=_MAX_TABLE_ELEMENTS, instances=1, tables=16, memories=1)
 
-    lockdown.before_compile(deadline_ms=job.deadline_ms)
+    lockdown.before_compile(deadline_ms=job.deadline_ms, memory_bytes=job.memory_bytes, output_bytes=job.output_bytes)
     result.enter(PHASE_COMPILING)
     guest = module.load(machine, bytes(job.module), imports)
     functions = [_function(store, imports[(needed.module, needed.name or "")]) for needed in guest.imports]

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 
 def summary(micros: Sequence[float]) -> dict[str, float]:
-    """The median and the 99th percentile of times in microseconds."""
+    """The median and the 99th percentile (nearest rank) of times in microseconds."""
     ordered = sorted(micros)
     return {
         "p50_us": round(statistics.median(ordered), 1),
-        "p99_us": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 1),
+        "p99_us": round(ordered[-(-99 * len(ordered) // 100) - 1], 1),
     }
 
 

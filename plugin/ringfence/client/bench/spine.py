@@ -29,7 +29,11 @@ DESCRIPTION: Final = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of `ringfence bench spine`."""
     parser.add_argument(
-        "--requests", type=int, default=DEFAULT_REQUESTS, metavar="N", help="jobs to run (%(default)s; at least 20)"
+        "--requests",
+        type=int,
+        default=DEFAULT_REQUESTS,
+        metavar="N",
+        help="jobs to run (%(default)s; at least 20); of fewer than 100 the p99 is the maximum",
     )
     parser.add_argument(
         "--state", type=Path, metavar="DIR", help="keep the state there; its file system is what is measured"
@@ -40,7 +44,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """The figures; raises `usage.bad_argument` for too few requests."""
     if arguments.requests < 20:
         raise UsageError(
-            BAD_ARGUMENT, "Fewer than 20 requests give no p99.", field="requests", hint="Ask for 300 or more."
+            BAD_ARGUMENT, "Fewer than 20 requests say nothing.", field="requests", hint="Ask for 20, better for 100."
         )
     with tempfile.TemporaryDirectory(prefix="ringfence-bench-") as temporary:
         return spine(arguments.state or Path(temporary), arguments.requests)
