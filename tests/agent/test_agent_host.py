@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,6 +24,7 @@ from ringfence.agent.sandbox.port import GuestError, GuestJob, Outcome, Usage
 from ringfence.agent.service import AgentService
 from ringfence.agent.spent import SpentIds
 from ringfence.attestation import NoTpmAttester
+from ringfence.audit.files import OsFiles
 from ringfence.crypto import COMPOSITE, digest
 from ringfence.crypto.handshake import Established, Initiator
 from ringfence.trust import KeyPair, Pin, Role, TrustList
@@ -39,6 +41,26 @@ async def finishes(job: GuestJob) -> Outcome:
     return Outcome(job.input.upper(), USAGE)
 
 
+class ShortDisk(OsFiles):
+    """Real files of a disk that is full for one write of records, where a test says so, and then has room again."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self._records: set[int] = set()
+
+    def open(self, path: Path) -> int:
+        descriptor = super().open(path)
+        if path.name.startswith("records"):
+            self._records.add(descriptor)
+        return descriptor
+
+    def append(self, descriptor: int, data: bytes) -> None:
+        if self.full and descriptor in self._records:
+            self.full = False
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().append(descriptor, data)
+
+
 class FakeSandbox:
     """Does with a job what the test says."""
 
@@ -52,9 +74,10 @@ class FakeSandbox:
 class Bench:
     """An agent, a channel to it, and the clock both see."""
 
-    def __init__(self, log: audit.AuditLog) -> None:
+    def __init__(self, log: audit.AuditLog, disk: ShortDisk) -> None:
         self.now = NOW
         self.log = log
+        self.disk = disk
         self.sandbox = FakeSandbox()
         self.agent = HostAgent(
             signer=HOST,
@@ -113,8 +136,9 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    with audit.AuditLog.open(tmp_path, HOST, clock_ns=lambda: NOW * 10**9, verify=COMPOSITE.verify) as log:
-        yield Bench(log)
+    disk = ShortDisk()
+    with audit.AuditLog.open(tmp_path, HOST, clock_ns=lambda: NOW * 10**9, verify=COMPOSITE.verify, files=disk) as log:
+        yield Bench(log, disk)
 
 
 async def test_a_job_that_finishes_is_recorded_and_signed(bench: Bench) -> None:
@@ -173,6 +197,68 @@ async def test_a_cancelled_job_is_recorded_as_killed_and_frees_its_place(bench: 
 
     assert done.failure is None
     assert ("killed", "sandbox.cancelled") in bench.events()
+
+
+async def test_a_job_whose_end_cannot_be_recorded_is_no_refusal(bench: Bench) -> None:
+    async def fills_the_disk(job: GuestJob) -> Outcome:
+        bench.disk.full = True
+        return await finishes(job)
+
+    bench.sandbox.behaviour = fills_the_disk
+    with pytest.raises(audit.AuditError, match=r"audit\.unavailable"):
+        await bench.agent.submit(bench.channel.name, bench.presented())
+    bench.sandbox.behaviour = finishes
+    await bench.agent.submit(bench.channel.name, bench.presented())
+
+    assert bench.events() == [("admitted", ""), ("admitted", ""), ("finished", "")]
+
+
+async def test_a_job_whose_admission_cannot_be_recorded_does_not_run_and_keeps_no_place(bench: Bench) -> None:
+    async def must_not_run(_: GuestJob) -> Outcome:
+        raise AssertionError
+
+    bench.sandbox.behaviour = must_not_run
+    bench.disk.full = True
+    with pytest.raises(audit.AuditError, match=r"audit\.unavailable"):
+        await bench.agent.submit(bench.channel.name, bench.presented())
+    bench.sandbox.behaviour = finishes
+    await bench.agent.submit(bench.channel.name, bench.presented())
+
+    assert bench.events() == [("admitted", ""), ("finished", "")]
+
+
+async def test_a_busy_host_refuses_on_record_and_spends_no_grant(bench: Bench) -> None:
+    started, proceed = asyncio.Event(), asyncio.Event()
+
+    async def waits(job: GuestJob) -> Outcome:
+        started.set()
+        await proceed.wait()
+        return await finishes(job)
+
+    bench.sandbox.behaviour = waits
+    running = asyncio.create_task(bench.agent.submit(bench.channel.name, bench.presented()))
+    await started.wait()
+    second = bench.presented()
+    with pytest.raises(GrantError, match=r"agent\.busy"):
+        await bench.agent.submit(bench.channel.name, second)
+    proceed.set()
+    await running
+    await bench.agent.submit(bench.channel.name, second)
+
+    assert bench.events() == [
+        *(("admitted", ""), ("refused", "agent.busy"), ("finished", "")),
+        *(("admitted", ""), ("finished", "")),
+    ]
+
+
+async def test_a_submission_is_refused_on_record_once_wherever_it_fails(bench: Bench) -> None:
+    unread = bench.presented()
+    forged = Presented(unread.grant, bytes(32), unread.body)
+    assert await code_of(bench, chunks(bench, forged)) == "grant.forged"
+    assert await code_of(bench, chunks(bench, bench.presented(), cut=1)) == "grant.body_mismatch"
+
+    assert bench.events() == [("refused", "grant.forged"), ("refused", "grant.body_mismatch")]
+    assert len({job.job_id for job in bench.jobs()}) == 2
 
 
 async def test_every_record_of_an_admitted_job_holds_its_limits_and_a_refusal_none(bench: Bench) -> None:

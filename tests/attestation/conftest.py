@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -72,6 +73,13 @@ class Swtpm:
             self._process.wait(START_DEADLINE_S)
             self._process = None
 
+    def cut_power(self) -> None:
+        """Ends it at once: nothing is told to the TPM, and nothing is written any more."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(START_DEADLINE_S)
+        self._process = None
+
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self._state)
@@ -101,6 +109,27 @@ def tcti(start_swtpm: Callable[[], Any]) -> str:
 def other_tcti(start_swtpm: Callable[[], Any]) -> str:
     """The address of another host's software TPM."""
     return str(start_swtpm().start())
+
+
+@pytest.fixture
+def silent_tpm(tmp_path: Path) -> Iterator[str]:
+    """A TPM that takes every command and never answers."""
+    with socket.socket(socket.AF_UNIX) as commands, socket.socket(socket.AF_UNIX) as control:
+        for listener, name in ((commands, "sock"), (control, "sock.ctrl")):
+            listener.bind(str(tmp_path / name))
+            listener.listen()
+        yield f"swtpm:path={tmp_path}/sock"
+
+
+def workers() -> list[int]:
+    """The process ids of this process's own TPM workers."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"tpm_worker" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
 
 
 @pytest.fixture(scope="session")

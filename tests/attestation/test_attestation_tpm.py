@@ -37,6 +37,7 @@ from ringfence.attestation import (
 from ringfence.attestation.evidence import Pcr, qualifying_data
 from ringfence.attestation.tpm_messages import AkRequest, Answer, Refusal
 from ringfence.crypto import key_id
+from tests.attestation.conftest import workers
 
 NOW = 1_700_000_000
 NOBODY = 65534
@@ -60,17 +61,6 @@ def refusal(collected: evidence.Evidence, references: ReferenceValues, nonce: by
     with pytest.raises(AttestationError) as refused:
         appraise(collected, nonce=nonce, agent_key=agent_key, references=references, now=NOW)
     return refused.value.code.name.removeprefix("attestation.")
-
-
-def workers() -> list[int]:
-    """The process ids of this process's own TPM workers."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"tpm_worker" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-    return found
 
 
 @pytest.fixture(params=["tpm", "none"])
@@ -251,16 +241,6 @@ def test_a_tpm_that_this_user_may_not_open_is_denied(tmp_path: Path) -> None:
         tpm_worker.check_address(f"swtpm:path={path}")
     assert denied.value.code.name == "attestation.tpm_denied"
     assert "tss" in denied.value.hint
-
-
-@pytest.fixture
-def silent_tpm(tmp_path: Path) -> Iterator[str]:
-    """A TPM that takes every command and never answers."""
-    with socket.socket(socket.AF_UNIX) as commands, socket.socket(socket.AF_UNIX) as control:
-        for listener, name in ((commands, "sock"), (control, "sock.ctrl")):
-            listener.bind(str(tmp_path / name))
-            listener.listen()
-        yield f"swtpm:path={tmp_path}/sock"
 
 
 async def test_a_hung_tpm_costs_its_deadline_and_leaves_no_child(

@@ -44,21 +44,24 @@ class FileCounter:
         return self.read()
 
 
-@dataclass
 class LostCounter(MemoryCounter):
-    """A counter that was never told to count when the machine died, or that went away."""
-
-    raises: bool = False
+    """A counter that went away."""
 
     def increment(self) -> int:
-        if self.raises:
-            raise RingfenceError(Code("test.counter_gone", Kind.UNAVAILABLE), "no counter")
-        return self.value
+        raise RingfenceError(Code("test.counter_gone", Kind.UNAVAILABLE), "no counter")
 
 
-@pytest.fixture(params=["memory", "file"])
-def anchor(request: pytest.FixtureRequest, tmp_path: Path) -> Anchor:
-    return MemoryCounter() if request.param == "memory" else FileCounter(tmp_path / "counter")
+@dataclass
+class CutShort:
+    """The machine dies each time just before `anchor` counts."""
+
+    anchor: Anchor
+
+    def read(self) -> int:
+        return self.anchor.read()
+
+    def increment(self) -> int:
+        return self.anchor.read()
 
 
 def opened(folder: Path, signer: Ed25519Signer, anchor: Anchor | None, every_s: float = 3600.0) -> AuditLog:
@@ -96,54 +99,77 @@ def test_the_rule(logged: int, counted: int, finish: bool | None) -> None:
         assert check_counter(logged, counted) is finish
 
 
-def test_every_run_advances_the_counter_and_names_it(tmp_path: Path, signer: Ed25519Signer, anchor: Anchor) -> None:
-    for _ in range(3):
-        assert run(tmp_path / "log", signer, anchor) == anchor.read()
-    assert anchor.read() >= 3
+class AnchorContract:
+    """What every anchor must do for a log; a subclass brings the fixtures `anchor` and `signer`, which belong together.
+
+    `another_anchor` is a fresh counter of its own, for the same log.
+    """
+
+    def test_it_counts_from_zero_by_one(self, anchor: Anchor, another_anchor: Anchor) -> None:
+        assert [anchor.read(), anchor.increment(), anchor.increment(), anchor.read()] == [0, 1, 2, 2]
+        assert another_anchor.read() == 0
+
+    def test_every_run_advances_the_counter_and_names_it(
+        self, tmp_path: Path, signer: Ed25519Signer, anchor: Anchor
+    ) -> None:
+        seen = [anchor.read()]
+        for _ in range(2):
+            seen.append(run(tmp_path / "log", signer, anchor))
+            assert anchor.read() == seen[-1]
+        assert seen[0] < seen[1] < seen[2]
+
+    def test_a_log_that_was_cut_back_or_exchanged_for_an_older_one_is_refused(
+        self, tmp_path: Path, signer: Ed25519Signer, anchor: Anchor
+    ) -> None:
+        folder = tmp_path / "log"
+        run(folder, signer, anchor)
+        shutil.copytree(folder, tmp_path / "old")
+        run(folder, signer, anchor)
+        opened(tmp_path / "old", signer, None).close()
+        for other in (tmp_path / "old", tmp_path / "new"):
+            with pytest.raises(AuditError) as caught:
+                opened(other, signer, anchor)
+            assert caught.value.code.name == "audit.rolled_back"
+        run(folder, signer, anchor)
+
+    def test_a_log_may_take_up_a_fresh_counter_and_no_other(
+        self, tmp_path: Path, signer: Ed25519Signer, anchor: Anchor, another_anchor: Anchor
+    ) -> None:
+        assert run(tmp_path / "log", signer, None) == 0
+        for _ in range(2):
+            run(tmp_path / "log", signer, anchor)
+        assert anchor.read() > 1
+        with pytest.raises(AuditError, match="not the counter of this log"):
+            opened(tmp_path / "log", signer, another_anchor)
+
+    def test_a_crash_between_checkpoint_and_increment_is_made_up_for(
+        self, tmp_path: Path, signer: Ed25519Signer, anchor: Anchor
+    ) -> None:
+        folder = tmp_path / "log"
+        log = opened(folder, signer, CutShort(anchor))
+        log.wait(log.append(started(1)))
+        with pytest.raises(AuditError, match="not this log's alone"):
+            write_until_denied(log)
+        with contextlib.suppress(AuditError):
+            log.close()
+        before = anchor.read()
+        opened(folder, signer, anchor).close()
+        last = verify_folder(folder, signer.public).last
+        assert last is not None
+        assert before < anchor.read() == last.counter
 
 
-def test_a_log_that_was_cut_back_or_exchanged_for_an_older_one_is_refused(
-    tmp_path: Path, signer: Ed25519Signer, anchor: Anchor
-) -> None:
-    folder = tmp_path / "log"
-    run(folder, signer, anchor)
-    shutil.copytree(folder, tmp_path / "old")
-    run(folder, signer, anchor)
-    opened(tmp_path / "old", signer, None).close()
-    for other in (tmp_path / "old", tmp_path / "new"):
-        with pytest.raises(AuditError) as caught:
-            opened(other, signer, anchor)
-        assert caught.value.code.name == "audit.rolled_back"
-    run(folder, signer, anchor)
+class TestCountersOfTheTests(AnchorContract):
+    @pytest.fixture(params=["memory", "file"])
+    def anchor(self, request: pytest.FixtureRequest, tmp_path: Path) -> Anchor:
+        return MemoryCounter() if request.param == "memory" else FileCounter(tmp_path / "counter")
 
-
-def test_a_log_may_take_up_a_fresh_counter_and_no_other(tmp_path: Path, signer: Ed25519Signer) -> None:
-    assert run(tmp_path / "log", signer, None) == 0
-    counter = MemoryCounter()
-    for _ in range(2):
-        run(tmp_path / "log", signer, counter)
-    assert counter.value > 1
-    with pytest.raises(AuditError, match="not the counter of this log"):
-        opened(tmp_path / "log", signer, MemoryCounter())
-
-
-def test_a_crash_between_checkpoint_and_increment_is_made_up_for(tmp_path: Path, signer: Ed25519Signer) -> None:
-    folder = tmp_path / "log"
-    dying = LostCounter()
-    log = opened(folder, signer, dying)
-    log.wait(log.append(started(1)))
-    with pytest.raises(AuditError, match="not this log's alone"):
-        write_until_denied(log)
-    with contextlib.suppress(AuditError):
-        log.close()
-    counter = MemoryCounter(dying.value)
-    opened(folder, signer, counter).close()
-    last = verify_folder(folder, signer.public).last
-    assert last is not None
-    assert counter.value == last.counter
+    @pytest.fixture
+    def another_anchor(self) -> Anchor:
+        return MemoryCounter()
 
 
 def test_an_anchor_out_of_reach_denies(tmp_path: Path, signer: Ed25519Signer) -> None:
-    log = opened(tmp_path / "log", signer, LostCounter(raises=True))
+    log = opened(tmp_path / "log", signer, LostCounter())
     with pytest.raises(AuditError, match=r"test\.counter_gone"):
         write_until_denied(log)

@@ -14,6 +14,7 @@ from ringfence.audit import AuditLog, Decision, Stage
 from ringfence.audit.folder import read_notes
 from ringfence.cli import main
 from ringfence.crypto import COMPOSITE, signature
+from ringfence.crypto.forms import Form, KeyMaterial, export_private, export_public
 from tests.audit.conftest import (
     CompositeSigner,
     FaultyFiles,
@@ -110,6 +111,7 @@ def test_verify_with_the_owners_key_is_pinned(
         "uncovered": 0,
         "head": log["head"],
         "signer": composite.key_id,
+        "second_signer": "",
         "pinned": True,
         "ok": True,
         "bad_record": None,
@@ -164,12 +166,19 @@ def test_bad_folders_and_keys_are_bad_input(state: Path, capsys: pytest.CaptureF
     (state / "empty").mkdir()
     (state / "bad.pub").write_bytes(b"\xff\x00")
     (state / "blank.pub").write_text("\n")
+    (state / "hollow.pub").write_text("-----BEGIN RINGFENCE PUBLIC KEY-----\n-----END RINGFENCE PUBLIC KEY-----\n")
+    (state / "composite.pub").write_text(
+        "-----BEGIN RINGFENCE PUBLIC KEY-----\nAA==\n-----END RINGFENCE PUBLIC KEY-----\n"
+    )
     for words, code in (
         (["verify", state / "empty"], "audit.not_found"),
         (["verify", state / "nowhere"], "audit.not_found"),
         (["verify", agent, "--key", state / "nowhere"], "audit.not_found"),
         (["verify", agent, "--key", state / "bad.pub"], "audit.bad_key_file"),
         (["verify", agent, "--key", state / "blank.pub"], "audit.bad_key_file"),
+        (["verify", agent, "--key", state / "hollow.pub"], "audit.bad_key_file"),
+        (["verify", agent, "--second-key", state / "composite.pub"], "audit.bad_key_file"),
+        (["verify", agent, "--second-key", state / "nowhere"], "audit.not_found"),
         (["verify", agent, "--expect", state / "nowhere"], "audit.not_found"),
         (["verify", agent, "--expect", state / "bad.pub"], "audit.bad_note"),
         (["verify", state / "audit", "--counter", "1"], "usage.bad_argument"),
@@ -240,12 +249,16 @@ def test_the_second_key_signs_by_slh_dsa_and_is_checked(
     key.write_text(second.public.hex())
     other.write_text(slh_dsa.generate()[0].hex())
     status, out, _ = ringfence(capsys, "verify", folder)
-    assert (status, "by the second key too" in out) == (0, True)
+    assert (status, f"by the second key {second.key_id} too" in out) == (0, True)
     pinned = ("verify", folder, "--key", folder / "signer.pub", "--json")
-    for words, seconded in (((), False), (("--second-key", key), True), (("--second-key", other), False)):
+    for words, seconded in (((), False), (("--second-key", key), True)):
         document = json.loads(ringfence(capsys, *pinned, *words)[1])["logs"][0]
         assert document["ok"] is True
         assert bool(document["checkpoints_second_key"]) is seconded
+        assert document["second_signer"] == (second.key_id if seconded else "")
+    status, out, _ = ringfence(capsys, *pinned, "--second-key", other)
+    document = json.loads(out)["logs"][0]
+    assert (status, document["error"]["code"]) == (1, "audit.unsigned")
     notes = checkpoints_file(folder)
     (entry,) = list(read_notes(notes))[-1:]
     lines = entry.split(b"\n")
@@ -257,6 +270,38 @@ def test_the_second_key_signs_by_slh_dsa_and_is_checked(
     status, out, _ = ringfence(capsys, "verify", folder)
     assert status == 1
     assert "audit.forged_checkpoint" in out
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_verify_takes_both_keys_in_each_form_that_a_standard_defines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], composite: CompositeSigner, form: Form
+) -> None:
+    second = SlhDsaSigner(*signature("SLH-DSA-SHA2-128f").generate())
+    folder, key, second_key = tmp_path / "agent", tmp_path / "key", tmp_path / "second"
+    with AuditLog.open(
+        folder, composite, clock_ns=lambda: 1, verify=COMPOSITE.verify, files=FaultyFiles(), second=second
+    ) as log:
+        log.append(started(1))
+    key.write_bytes(export_public("ML-DSA-65-Ed25519", composite.public, form))
+    second_key.write_bytes(export_public("SLH-DSA-SHA2-128f", second.public, form))
+    status, out, _ = ringfence(capsys, "verify", folder, "--key", key, "--second-key", second_key)
+    assert status == 0
+    assert f"1 of them by the second key {second.key_id} too" in out
+    for words in (("--key", second_key), ("--key", key, "--second-key", key)):
+        status, out, err = ringfence(capsys, "verify", folder, *words)
+        assert (status, out) == (2, "")
+        assert "audit.bad_key_file" in err
+        assert "holds a key of" in err
+
+
+def test_a_private_key_is_no_key_to_verify_with(
+    state: Path, capsys: pytest.CaptureFixture[str], composite: CompositeSigner
+) -> None:
+    private = state / "private.pem"
+    private.write_bytes(export_private(KeyMaterial("ML-DSA-65-Ed25519", composite.public, composite.private), Form.PEM))
+    status, out, err = ringfence(capsys, "verify", state / "audit" / "agent", "--key", private)
+    assert (status, out) == (2, "")
+    assert "audit.bad_key_file" in err
 
 
 def test_a_record_is_proven_without_the_log(

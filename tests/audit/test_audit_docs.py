@@ -51,4 +51,4 @@ def test_every_action_is_in_the_table_and_there(capsys: pytest.CaptureFixture[st
         assert main(["audit", action, "--help"]) == 0
     options = set(re.findall(r"(--[a-z][a-z-]*)", PAGE))
     helped = capsys.readouterr().out
-    assert {option for option in options if option not in helped} == {"--records"}
+    assert {option for option in options if option not in helped} == {"--records", "--owner-auth"}

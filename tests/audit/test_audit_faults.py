@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ringfence.audit import AuditError, AuditLog, Operator
+from ringfence.audit import AuditError, AuditLog, Operator, Settings
+from ringfence.audit.commit import Ticket
 from ringfence.audit.recovery import resume
 from ringfence.cli import main
 from tests.audit.conftest import (
@@ -27,6 +31,25 @@ from tests.audit.conftest import (
 )
 
 CHILD = Path(__file__).with_name("audit_writing_child.py")
+
+
+class InterruptedFiles(FaultyFiles):
+    """Lets something happen, which may be a failure, in the midst of the next write or sync of records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.midst: dict[str, Callable[[], None]] = {}
+
+    def append(self, descriptor: int, data: bytes) -> None:
+        if self.kinds[descriptor] == "records" and "append" in self.midst:
+            super().append(descriptor, data[:100])
+            self.midst.pop("append")()
+        super().append(descriptor, data)
+
+    def fdatasync(self, descriptor: int) -> None:
+        if self.kinds[descriptor] == "records" and "fdatasync" in self.midst:
+            self.midst.pop("fdatasync")()
+        super().fdatasync(descriptor)
 
 
 def numbers(log: AuditLog) -> list[int]:
@@ -155,6 +178,58 @@ def test_a_full_disk_denies_leaves_nothing_half_written_and_recovers(
     log.wait(log.append(started(3)))
     log.close()
     assert versions(tmp_path, open_log) == [0, 3]
+
+
+@pytest.mark.parametrize("segment_bytes", [1, 2**20])
+def test_what_arrives_while_a_write_fails_is_written_where_that_one_would_have_been(
+    tmp_path: Path, signer: Ed25519Signer, segment_bytes: int
+) -> None:
+    files = InterruptedFiles()
+    tickets: list[Ticket] = []
+
+    def fail() -> None:
+        tickets.extend(log.append(started(number)) for number in (2, 3))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    clock = itertools.count(1000)
+    settings = Settings(segment_bytes=segment_bytes)
+    with AuditLog.open(
+        tmp_path, signer, clock_ns=lambda: next(clock), verify=verify_ed25519, files=files, settings=settings
+    ) as log:
+        log.wait(log.append(started(0)))
+        files.midst["append"] = fail
+        with pytest.raises(AuditError, match="No space left"):
+            log.wait(log.append(started(1)))
+        for ticket in tickets:
+            log.wait(ticket)
+        assert [(entry.seq, entry.base) for entry in log.records()] == [(1, 0), (2, 1), (3, 1)]
+        assert numbers(log) == [0, 2, 3]
+    report = verify_folder(tmp_path, signer.public)
+    report.check()
+    assert (report.records, report.uncovered) == (3, 0)
+
+
+def test_what_arrives_while_a_sync_fails_is_denied_and_not_written(tmp_path: Path, signer: Ed25519Signer) -> None:
+    files = InterruptedFiles()
+    tickets: list[Ticket] = []
+
+    def fail() -> None:
+        tickets.extend(log.append(started(number)) for number in (2, 3))
+        raise OSError(errno.EIO, "Input/output error")
+
+    log = AuditLog.open(tmp_path, signer, clock_ns=time.time_ns, verify=verify_ed25519, files=files)
+    log.wait(log.append(started(0)))
+    acknowledged = records_file(tmp_path).read_bytes()
+    files.midst["fdatasync"] = fail
+    failed = log.append(started(1))
+    with pytest.raises(AuditError, match="until an operator decides"):
+        log.wait(failed, timeout_s=5)
+    assert len(tickets) == 2
+    for ticket in tickets:
+        with pytest.raises(AuditError, match="until an operator decides"):
+            log.wait(ticket, timeout_s=5)
+    close_broken(log)
+    assert records_file(tmp_path).read_bytes() == acknowledged
 
 
 async def test_a_failed_write_reaches_those_who_await(tmp_path: Path, open_log: Opener, files: FaultyFiles) -> None:

@@ -120,6 +120,9 @@ def test_every_kind_survives_the_line(record: Record) -> None:
         Operator(event="started", component="a", digest=DIGEST[:62] + "A" * 2),
         Operator(event="started", component="a", digest=DIGEST[:62] + " 0"),
         Operator(event="started", component="a", digest=DIGEST[:32]),
+        Operator(event="started", component="a", digest="\u0660" * 64),
+        Operator(event="started", component="a", digest=DIGEST[:62] + "\x7f\x00"),
+        Decision(decision_id="d", pipeline="request", verdict="deny", bundle_digest=DIGEST, body_digest="g" * 64),
         Pool(event="read", pool="p", length=1.5),  # type: ignore[arg-type]
         Operator(event="started", component="\ud800"),
         Suppression(code="c", source="unix", refusals=0),
@@ -170,6 +173,7 @@ GOOD = line_of(RECORDS[-1])
         GOOD.replace(b'"version":""', b'"token":"hunter2","version":""'),
         GOOD.replace(b'"digest":""', b'"digest":"%s"' % (b"A" * 64)),
         GOOD.replace(b'"digest":""', b'"digest":"abcd"'),
+        GOOD.replace(b'"digest":""', b'"digest":"%s"' % ("\u0660" * 64).encode()),
         GOOD.replace(b"agent", b"\\u0061gent"),
         GOOD.replace(b"agent", b"\xff"),
         GOOD.replace(b'"v":2', b'"more":0,"v":2'),

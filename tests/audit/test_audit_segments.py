@@ -263,6 +263,33 @@ def test_the_log_removes_old_segments_itself(tmp_path: Path, open_log: Opener, s
     assert report.records == 60
 
 
+def test_what_is_young_stays_whatever_its_size(tmp_path: Path, signer: Ed25519Signer) -> None:
+    times = itertools.count(0, SECOND)
+    settings = Settings(checkpoint_every_s=0.0, segment_bytes=1_500, keep_bytes=1, keep_at_least_s=30)
+    with AuditLog.open(
+        tmp_path,
+        signer,
+        clock_ns=lambda: next(times),
+        verify=verify_ed25519,
+        files=FaultyFiles(),
+        settings=settings,
+    ) as log:
+        for number in range(60):
+            log.wait(log.append(started(number)))
+        ended = next(times)
+    layout = read_layout(tmp_path)
+    assert layout.compacted
+    report = verify_folder(tmp_path, signer.public)
+    report.check()
+    with AuditLog.open(
+        tmp_path, signer, clock_ns=lambda: ended * SECOND, verify=verify_ed25519, files=FaultyFiles()
+    ) as log:
+        oldest = next(log.records())
+    assert ended - oldest.time_ns > 30 * SECOND
+    assert report.first > 1
+    assert len(layout.records) > 3
+
+
 def test_a_disk_that_cannot_remove_keeps_more(
     tmp_path: Path, open_log: Opener, files: FaultyFiles, signer: Ed25519Signer
 ) -> None:

@@ -16,6 +16,13 @@ def test_every_operation_is_timed_beside_its_provider(capsys: pytest.CaptureFixt
     for algorithm in ("Ed25519", "ML-DSA-65", "ML-DSA-65-Ed25519"):
         for form in ("bytes", "prepared"):
             assert {(algorithm, "sign", form), (algorithm, "verify", form)} <= rows.keys()
+    for form in ("bytes", "prepared"):  # the provider's part of the very same signature
+        row = rows["ML-DSA-65", "sign", form]
+        assert 0 < row["overhead_us"] < row["raw"]["p50_us"] < row["ours"]["p50_us"]
+    first = rows["ML-DSA-65", "sign", "first use"]
+    assert first["raw"]["p50_us"] > 0
+    assert first["overhead_us"] is None
+    assert not any("first use" in target["name"] for target in figures["targets"])
     for algorithm in ("ML-KEM-768", "X25519"):
         assert rows[algorithm, "decapsulate", "prepared"]["overhead_us"] is not None
     for level in ("BIKE-L1", "BIKE-L3", "BIKE-L5"):

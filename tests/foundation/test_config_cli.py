@@ -68,6 +68,7 @@ def test_an_example_holds_the_defaults(name: str, tmp_path: Path) -> None:
     kind = component(name)
     value: Any = parse(kind.example.encode(), kind, source="it.toml", folder=tmp_path)
     assert value.limits == type(value.limits)()
+    assert value.audit == type(value.audit)()
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
@@ -89,6 +90,9 @@ def test_what_is_installed_checks_and_shows_the_values_in_force(
         ("agent", '"agent.key"', '"nowhere.key"', "trust.missing_file"),
         ("agent", '"agent.key"', '"agent.pub"', "trust.key_malformed"),
         ("agent", '"trust.toml"', '"nowhere.toml"', "trust.missing_file"),
+        ("agent", 'second_key = "none"', 'second_key = "nowhere.key"', "trust.missing_file"),
+        ("agent", 'second_key = "none"', 'second_key = "agent.key"', "keystore.malformed"),
+        ("gateway", 'second_key = "none"', 'second_key = "gateway.pub"', "keystore.malformed"),
         ("gateway", '"gateway.key"', '"nowhere.key"', "trust.missing_file"),
         ("gateway", '"verifier.key"', '"nowhere.key"', "trust.missing_file"),
         ("gateway", '"trust.toml"', '"nowhere.toml"', "trust.missing_file"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ringfence.crypto import COMPOSITE, CryptoError
 from ringfence.crypto.forms import Form, KeyMaterial, export_private, export_public
-from ringfence.trust import TrustError, generate, load_private, load_public
+from ringfence.trust import KeyPair, TrustError, generate, load_private, load_public
 from ringfence.trust.keys import PRIVATE, PUBLIC, armour, only_the_owner, unarmour
 
 
@@ -44,6 +44,18 @@ def test_the_private_half_shows_in_no_repr(tmp_path: Path) -> None:
     for shown in (repr(pair), str(pair)):
         assert repr(secret)[2:-1] not in shown
         assert "private" not in shown
+
+
+def test_a_pair_is_parsed_when_it_is_made_and_keeps_no_plain_bytes() -> None:
+    public, private = COMPOSITE.generate()
+    for wrong in (b"", private[:-1], private + b"\0"):
+        with pytest.raises(CryptoError, match=r"crypto\.key_invalid"):
+            KeyPair(public, wrong)
+    pair = KeyPair(public, private)
+    assert pair == KeyPair(public, private)
+    kept = [getattr(pair, name) for name in KeyPair.__slots__]
+    assert private not in kept
+    assert public in kept
 
 
 @pytest.mark.parametrize("there", ["alice.key", "alice.pub"])

@@ -90,12 +90,12 @@ TARGETS: Mapping[str, Target] = {
     "attestation.tpm_public": Target(tpm_structures.parse_public),
     "attestation.tpm_quote": Target(tpm_structures.parse_quote, (b"\xffTCG\x80\x18",)),
     "attestation.tpm_signature": Target(tpm_structures.parse_signature),
-    "audit.checkpoint": Target(checkpoint.decode_checkpoint),
-    "audit.note": Target(notes.decode_note, ("origin\n1\n\n\u2014 a AAAA\n".encode(),)),
+    "audit.checkpoint": Target(checkpoint.decode_checkpoint, (_NOTE,)),
+    "audit.note": Target(notes.decode_note, (_NOTE,)),
     "audit.proof": Target(proofs.decode_proof),
-    "audit.record": Target(records.decode_line, (b'{"v":1,"seq":1,"time_ns":1,"prev":"' + b"0" * 64 + b'"',)),
+    "audit.record": Target(records.decode_line, (_RECORD,)),
     "audit.segment_covered": Target(segments.decode_covered),
-    "audit.segment_header": Target(segments.decode_header),
+    "audit.segment_header": Target(segments.decode_header, (_HEADER,)),
     "config": Target(
         lambda data: loader.parse(data, GatewayConfig, source="fuzz", folder=Path()), (GatewayConfig.example.encode(),)
     ),

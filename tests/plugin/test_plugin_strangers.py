@@ -79,11 +79,11 @@ def test_no_refusal_is_dropped_silently(steps: list[str]) -> None:
     assert asked == recorded + told + sum(count for _, count in limit.suppressed())
 
 
-def forged_hello(by: KeyPair, world: Any) -> bytes:
+def forged_hello(world: Any, *, names_the_client: bool) -> bytes:
     """A hello of a stranger's, or one that names the client and is signed by nobody."""
-    if by is STRANGER:
+    if not names_the_client:
         gateway = KeyPair(*COMPOSITE.generate()).public
-        made = Initiator.start(by, gateway, SESSION_PURPOSE, now=int(time.time()), random=secrets.token_bytes)
+        made = Initiator.start(STRANGER, gateway, SESSION_PURPOSE, now=int(time.time()), random=secrets.token_bytes)
         return made.message
     hello: bytes = world.hello()
     return hello[:-1] + bytes([hello[-1] ^ 1])
@@ -95,8 +95,8 @@ async def test_refusals_of_strangers_beyond_the_limit_are_counted_and_callers_pa
         if kind == "an unsigned job":
             answer = await scarce.ask(headers=UNSIGNED, chunks=(b"x",))
         else:
-            signer = STRANGER if kind == "an unknown key" else KeyPair(b"", b"")
-            answer = await scarce.ask(SESSIONS_PATH, chunks=(forged_hello(signer, scarce),))
+            hello = forged_hello(scarce, names_the_client=kind != "an unknown key")
+            answer = await scarce.ask(SESSIONS_PATH, chunks=(hello,))
         code: str = answer.problem
         return code
 

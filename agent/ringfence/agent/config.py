@@ -10,6 +10,7 @@ import msgspec
 
 from ringfence.attestation import AttestationError, parse_address
 from ringfence.config import SocketPath
+from ringfence.config.audit_section import EXAMPLE, AuditSettings
 from ringfence.crypto.kems import AdditionalShareKemName
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     component: ClassVar[str] = "agent"
-    example: ClassVar[str] = """\
+    example: ClassVar[str] = f"""\
 # Relative paths are resolved against this file's folder.
 component = "agent"
 socket = "/run/ringfence/agent.sock"   # only its owner may connect; 107 bytes at most
@@ -86,6 +87,7 @@ additional_share_required = false  # whether a peer that does not offer one is r
 tcti = "auto"                          # or "device:/dev/tpmrm0", or "none" on a host without a TPM
 deadline_s = 5.0                       # how long a quote of the TPM may take
 
+{EXAMPLE}
 [limits]                               # what this host gives at most, whatever a grant says
 jobs = 4                               # at a time
 body_bytes = 67108864                  # of one submission: module, input and statement
@@ -103,11 +105,17 @@ qubits = 24                            # of one job; 0 on a host without the qua
     additional_shares: tuple[AdditionalShareKemName, ...] = ()
     additional_share_required: bool = False
     attestation: AttestationSettings = AttestationSettings()
+    audit: AuditSettings = AuditSettings()
     limits: AgentLimits = AgentLimits()
 
     def open(self) -> Opened:
-        """Loads the key and the trust list. Raises `TrustError`."""
+        """Loads the keys and the trust list. Raises `TrustError`, and `KeyStoreError` for the log's second key.
+
+        That key is looked at and forgotten: only the process that signs with it holds it (`open_daemon_log`).
+        """
+        from ringfence.keystore.signing import load_second_key
         from ringfence.trust import load_private
         from ringfence.trust.watch import TrustFile
 
+        load_second_key(self.audit)
         return Opened(load_private(self.key), TrustFile(self.trust))

@@ -8,15 +8,10 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import metadata
-from pathlib import Path
 from typing import Final
 
 import grpc.aio
 
-from ringfence import audit
 from ringfence.agent.api._pb.agent_pb2_grpc import add_AgentServicer_to_server
 from ringfence.agent.api.jobs import JobLimits
 from ringfence.agent.api.remote import MESSAGE_LIMIT
@@ -26,11 +21,11 @@ from ringfence.agent.host import HostAgent, recover_spent
 from ringfence.agent.sandbox.process import ProcessSandbox
 from ringfence.agent.service import AgentService
 from ringfence.agent.socket import owned_socket
-from ringfence.crypto import COMPOSITE
+from ringfence.attestation.anchoring import configured_anchor
 from ringfence.crypto.handshake import Shares
+from ringfence.keystore.daemon_log import open_daemon_log
 
 GRACE_S: Final = 5.0
-AUDIT_FOLDER: Final = Path("audit", "agent")
 
 
 def run(config: AgentConfig) -> None:
@@ -38,7 +33,14 @@ def run(config: AgentConfig) -> None:
     opened = config.open()
     with (
         owned_socket(config.socket),
-        _audit_log(config, opened.signer) as log,
+        open_daemon_log(
+            config.state,
+            "agent",
+            opened.signer,
+            config.audit,
+            clock_ns=time.time_ns,
+            anchor=configured_anchor(config.audit.anchor.path, opened.signer.key_id),
+        ) as log,
     ):
         limits = config.limits
         agent = HostAgent(
@@ -87,16 +89,3 @@ async def _serve(config: AgentConfig, service: AgentService) -> None:
     print(f"ringfence agent: ready on {config.socket}", file=sys.stderr, flush=True)
     await stop.wait()
     await server.stop(GRACE_S)
-
-
-@contextmanager
-def _audit_log(config: AgentConfig, signer: audit.Signer) -> Iterator[audit.AuditLog]:
-    folder = config.state / AUDIT_FOLDER
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with audit.AuditLog.open(folder, signer, clock_ns=time.time_ns, verify=COMPOSITE.verify) as log:
-        version = metadata.version("ringfence")
-        log.wait(log.append(audit.Operator(event="started", component="agent", version=version)))
-        try:
-            yield log
-        finally:
-            log.append(audit.Operator(event="stopped", component="agent", version=version))

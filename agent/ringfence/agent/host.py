@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ringfence import attestation, audit
@@ -102,23 +101,30 @@ class HostAgent:
         open_grant(held.grant_key, grant, tag, audience=self._signer.key_id, gateway=held.gateway, now=now)
 
     async def refused(self, error: RingfenceError) -> None:
-        """Records that a submission was refused before it was a job."""
+        """Records that a submission was refused: while it arrived, or by admission."""
         await self._record(audit.Job(event="refused", job_id=self._random(16).hex(), code=error.code.name))
 
     async def submit(self, channel: str, presented: Presented) -> Finished:
         """Runs one job. Raises what admission raises; a guest that fails is an answer with a receipt, not an error."""
-        job_id = self._random(16).hex()
         try:
-            async with self._slot():
-                return await self._run_admitted(job_id, self._admit(channel, presented))
+            job = self._admit(channel, presented)
         except RingfenceError as error:
-            await self._record(audit.Job(event="refused", job_id=job_id, code=error.code.name))
+            await self.refused(error)
             raise
+        # From here on it is a job, and no failure makes it a refused one, not even of the log.
+        try:
+            return await self._run_admitted(self._random(16).hex(), job)
+        finally:
+            self._free += 1
 
     def _admit(self, channel: str, presented: Presented) -> Admitted:
+        """The job, with a place taken for it."""
+        # Checked before admission, so that a busy host does not spend the grant.
+        if self._free <= 0:
+            raise GrantError(AGENT_BUSY, "As many jobs as this host allows are running.", hint="Try again later.")
         now = self.now()
         held = self.channels.find(channel, now=now)
-        return admit(
+        job = admit(
             presented,
             key=held.grant_key,
             gateway=held.gateway,
@@ -128,6 +134,8 @@ class HostAgent:
             spent=self._spent,
             now=now,
         )
+        self._free -= 1
+        return job
 
     async def _run_admitted(self, job_id: str, job: Admitted) -> Finished:
         # Durable before the guest starts: a restart must know that this grant and this nonce are spent.
@@ -221,17 +229,6 @@ class HostAgent:
 
     async def _record(self, record: audit.Record) -> None:
         await self._log.durable(self._log.append(record))
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        # Checked before admission, so that a busy host does not spend the grant.
-        if self._free <= 0:
-            raise GrantError(AGENT_BUSY, "As many jobs as this host allows are running.", hint="Try again later.")
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
 
 
 def recover_spent(log: audit.AuditLog, *, now: int) -> SpentIds:

@@ -8,27 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
 
-from ringfence.attestation import errors
-from ringfence.attestation.errors import AttestationError
+from ringfence.attestation import tpm_asking
 from ringfence.attestation.evidence import MAX_REASON, Evidence, NoEvidence, TpmEvidence, qualifying_data
-from ringfence.attestation.tpm_messages import AkAnswer, AkRequest, Answer, QuoteAnswer, QuoteRequest, Refusal, Request
+from ringfence.attestation.tpm_asking import DEFAULT_DEADLINE_S, GRACE_S, REAP_S
+from ringfence.attestation.tpm_messages import AkAnswer, AkRequest, Answer, QuoteAnswer, QuoteRequest, Request
 from ringfence.crypto import key_id
 
 TCTI_VARIABLE = "RINGFENCE_TPM_TCTI"
-DEFAULT_DEADLINE_S = 10.0
 _DEVICE = "/dev/tpmrm0"
-_WORKER = ("-I", "-m", "ringfence.attestation.tpm_worker")
-# The stack logs to stderr by default, and every failure is reported through its code instead.
-_WORKER_ENVIRONMENT = {"TSS2_LOG": "all+NONE"}
-# A process stuck inside a driver dies only when the driver returns; the agent does not wait for that.
-_REAP_S = 2.0
-_GRACE_S = 1.0
 
 
 class Attester(Protocol):
@@ -63,16 +55,16 @@ class TpmAttester:
         """A quote; raises `AttestationError` with an `attestation.tpm_*` code that says what the TPM lacks."""
         request = QuoteRequest(
             tcti=self._tcti,
-            lifetime_s=self._deadline_s + _GRACE_S,
+            lifetime_s=self._deadline_s + GRACE_S,
             qualifying_data=qualifying_data(nonce, agent_key),
         )
         try:
             async with asyncio.timeout(self._deadline_s), self._one_at_a_time:
                 answer = await _ask_worker(request)
         except TimeoutError:
-            raise _hung(self._tcti, self._deadline_s) from None
+            raise tpm_asking.hung(self._tcti, self._deadline_s) from None
         if not isinstance(answer, QuoteAnswer):
-            raise _refused(answer)
+            raise tpm_asking.refused(answer)
         return TpmEvidence(
             nonce=nonce,
             agent_key_id=key_id(agent_key),
@@ -87,11 +79,11 @@ async def read_ak(tcti: str, deadline_s: float = DEFAULT_DEADLINE_S) -> bytes:
     """The TPMT_PUBLIC of this host's AK, for an operator to pin with a verifier; raises as `TpmAttester.collect`."""
     try:
         async with asyncio.timeout(deadline_s):
-            answer = await _ask_worker(AkRequest(tcti=tcti, lifetime_s=deadline_s + _GRACE_S))
+            answer = await _ask_worker(AkRequest(tcti=tcti, lifetime_s=deadline_s + GRACE_S))
     except TimeoutError:
-        raise _hung(tcti, deadline_s) from None
+        raise tpm_asking.hung(tcti, deadline_s) from None
     if not isinstance(answer, AkAnswer):
-        raise _refused(answer)
+        raise tpm_asking.refused(answer)
     return answer.ak_public
 
 
@@ -108,45 +100,19 @@ async def _ask_worker(request: Request) -> Answer:
     process: asyncio.subprocess.Process | None = None
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *_WORKER,
+            *tpm_asking.COMMAND,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=_WORKER_ENVIRONMENT,
+            env=tpm_asking.ENVIRONMENT,
         )
         answer, complaint = await process.communicate(msgspec.json.encode(request))
     except OSError as error:
-        raise AttestationError(errors.TPM_FAILED, f"The TPM worker cannot be started: {error.strerror}.") from None
+        raise tpm_asking.unstartable(error) from None
     finally:
         if process is not None and process.returncode is None:
             process.kill()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_REAP_S):
+                async with asyncio.timeout(REAP_S):
                     await process.wait()
-    try:
-        decoded: Answer = msgspec.json.decode(answer, type=Answer)
-    except msgspec.MsgspecError:
-        last_line = complaint.decode(errors="replace").strip().rpartition("\n")[2][-200:]
-        raise AttestationError(
-            errors.TPM_FAILED,
-            f"The TPM worker ended with status {process.returncode} and no answer: {last_line or 'it said nothing'}.",
-            hint="Try again; if it stays, run `ringfence doctor`.",
-        ) from None
-    return decoded
-
-
-def _hung(tcti: str, deadline_s: float) -> AttestationError:
-    return AttestationError(
-        errors.TPM_HUNG,
-        f"The TPM at {tcti} gave no answer within {deadline_s:g} s, and its worker was killed.",
-        hint="Try again; if the TPM stays silent, restart the software TPM or power-cycle the host.",
-    )
-
-
-def _refused(answer: Answer) -> AttestationError:
-    if isinstance(answer, Refusal):
-        for code in errors.TPM_CODES:
-            if code.name == answer.code:
-                return AttestationError(code, answer.message, hint=answer.hint)
-    return AttestationError(errors.TPM_FAILED, "The TPM worker gave the answer to another question.")
+    return tpm_asking.decoded(answer, complaint, process.returncode)

@@ -51,7 +51,15 @@ TPM_NOT_STARTED = Code("attestation.tpm_not_started", Kind.UNAVAILABLE)
 TPM_LOCKED_OUT = Code("attestation.tpm_locked_out", Kind.UNAVAILABLE)
 TPM_UNREACHABLE = Code("attestation.tpm_unreachable", Kind.UNAVAILABLE)
 TPM_FAILED = Code("attestation.tpm_failed", Kind.UNAVAILABLE)
+TPM_FULL = Code("attestation.tpm_full", Kind.UNAVAILABLE)
+TPM_OWNER = Code("attestation.tpm_owner", Kind.DENIED)
+TPM_PCR_BANK = Code("attestation.tpm_pcr_bank", Kind.UNAVAILABLE)
 TPM_HUNG = Code("attestation.tpm_hung", Kind.DEADLINE)
+
+# A log's counter in the TPM.
+COUNTER_EXISTS = Code("attestation.counter_exists", Kind.CONFLICT)
+COUNTER_MISSING = Code("attestation.counter_missing", Kind.NOT_FOUND)
+COUNTER_FOREIGN = Code("attestation.counter_foreign", Kind.DENIED)
 
 TPM_CODES = (
     TPM_ADDRESS,
@@ -63,4 +71,10 @@ TPM_CODES = (
     TPM_LOCKED_OUT,
     TPM_UNREACHABLE,
     TPM_FAILED,
+    TPM_FULL,
+    TPM_OWNER,
+    TPM_PCR_BANK,
+    COUNTER_EXISTS,
+    COUNTER_MISSING,
+    COUNTER_FOREIGN,
 )

@@ -1,7 +1,7 @@
 """The TPM worker: the only process that touches the TPM, for one request, so that a hung TPM hangs nobody else.
 
 Run as `python -m ringfence.attestation.tpm_worker`. Nothing but this module loads the TPM software stack, and it does
-so only here, in the child process.
+so only here, in the child process, and hands it to those that seal and count.
 """
 
 from __future__ import annotations
@@ -16,11 +16,24 @@ from typing import Any
 
 import msgspec
 
-from ringfence.attestation import errors
+from ringfence.attestation import errors, tpm_counter, tpm_sealing
 from ringfence.attestation.address import parse_address
 from ringfence.attestation.errors import AttestationError
 from ringfence.attestation.evidence import Pcr
-from ringfence.attestation.tpm_messages import AkAnswer, AkRequest, Answer, QuoteAnswer, QuoteRequest, Refusal, Request
+from ringfence.attestation.tpm_messages import (
+    AkAnswer,
+    AkRequest,
+    Answer,
+    CountRequest,
+    DefineRequest,
+    QuoteAnswer,
+    QuoteRequest,
+    Refusal,
+    RemoveRequest,
+    Request,
+    SealRequest,
+    UnsealRequest,
+)
 
 _BOOT_PCRS = "sha256:0,1,2,3,4,5,6,7"
 # An AK: a restricted signing key that never leaves its TPM. An ECC primary takes a TPM milliseconds, an RSA one
@@ -33,6 +46,7 @@ _TPM_LAYERS = (0x00, 0x0B)
 _TCTI_LAYER = 0x0A
 _NOT_STARTED = 0x100
 _LOCKED_OUT = 0x921
+_NV_SPACE = 0x14B
 _BUSY = (0x902, 0x903, 0x904, 0x905, 0x906, 0x908, 0x90A, 0x920, 0x922, 0x923)
 _BUSY_ERRNO = (errno.EBUSY, errno.EAGAIN)
 
@@ -100,9 +114,25 @@ def _ask_tpm(request: Request) -> Answer:
     tss = _load_tss()
     try:
         with tss.ESAPI(request.tcti) as tpm:
-            return _with_ak(tss, tpm, request)
+            return _answered(tss, tpm, request)
     except tss.TSS2_Exception as error:
         raise explain(error.rc) from None
+
+
+def _answered(tss: Any, tpm: Any, request: Request) -> Answer:
+    match request:
+        case SealRequest():
+            return tpm_sealing.seal(tss, tpm, request)
+        case UnsealRequest():
+            return tpm_sealing.unseal(tss, tpm, request)
+        case DefineRequest():
+            return tpm_counter.define(tss, tpm, request)
+        case CountRequest():
+            return tpm_counter.count(tss, tpm, request)
+        case RemoveRequest():
+            return tpm_counter.remove(tss, tpm, request)
+        case _:
+            return _with_ak(tss, tpm, request)
 
 
 def _load_tss() -> Any:
@@ -116,7 +146,7 @@ def _load_tss() -> Any:
         ) from None
 
 
-def _with_ak(tss: Any, tpm: Any, request: Request) -> Answer:
+def _with_ak(tss: Any, tpm: Any, request: QuoteRequest | AkRequest) -> Answer:
     template = tss.TPM2B_PUBLIC.parse(_AK_ALGORITHM, objectAttributes=_AK_ATTRIBUTES)
     ak, public, *_ = tpm.create_primary(tss.TPM2B_SENSITIVE_CREATE(), template, primary_handle=tss.ESYS_TR.ENDORSEMENT)
     try:
@@ -166,6 +196,12 @@ def explain(rc: int) -> AttestationError:
             errors.TPM_LOCKED_OUT,
             "The TPM is locked out after failed authorisations.",
             hint="Wait for the lockout to end, or clear it with the lockout authorisation.",
+        )
+    if layer in _TPM_LAYERS and code == _NV_SPACE:
+        return AttestationError(
+            errors.TPM_FULL,
+            "The TPM has no room for another index.",
+            hint="Remove an index that nothing needs; `tpm2_getcap handles-nv-index` lists them.",
         )
     if layer in _TPM_LAYERS and code in _BUSY:
         return AttestationError(

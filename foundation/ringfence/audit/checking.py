@@ -6,6 +6,7 @@ import argparse
 import base64
 import binascii
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,23 +22,29 @@ from ringfence.audit.proving import prove_consistency, prove_inclusion
 from ringfence.audit.reading import logs_in, readable
 from ringfence.audit.selection import document
 from ringfence.audit.verifier import TAIL_NOTE, Report, verify_log
-from ringfence.errors import BAD_ARGUMENT, UsageError
+from ringfence.errors import BAD_ARGUMENT, RingfenceError, UsageError
 from ringfence.terminal import print_json, printable
 
 UNPINNED_NOTE = (
     "The key came from the folder itself and was not pinned, so this shows only that the log agrees with itself: "
     "give the owner's published key with --key."
 )
+FIRST_ALGORITHM, SECOND_ALGORITHM = "ML-DSA-65-Ed25519", "SLH-DSA-SHA2-128f"
+_HEXADECIMAL = re.compile(rb"(?:[0-9a-fA-F]{2})+")
 _BEGIN, _END = b"-----BEGIN RINGFENCE PUBLIC KEY-----", b"-----END RINGFENCE PUBLIC KEY-----"
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithms:
-    """How signatures are checked and keys named. The log itself depends on no algorithm; the command hands them in."""
+    """How signatures are checked, and keys named and read from a standard's form (as algorithm and raw key).
+
+    The log itself depends on no algorithm; the command hands them in.
+    """
 
     first: Verify
     second: Callable[[], Verify]
     key_id: Callable[[bytes], str]
+    import_public: Callable[[bytes], tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class _Checked:
     report: Report
     signer: str
     pinned: bool
+    second_signer: str = ""
 
 
 def configure(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -100,7 +108,10 @@ def run(arguments: argparse.Namespace, algorithms: Algorithms) -> int:
 def _keys(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", type=Path, metavar="FILE", help="public key that must have signed: a .pub file")
     parser.add_argument(
-        "--second-key", type=Path, metavar="FILE", help="the SLH-DSA key that signs some checkpoints too: a .pub file"
+        "--second-key",
+        type=Path,
+        metavar="FILE",
+        help="the SLH-DSA public key that must have signed some checkpoints too: what `ringfence keys export` writes",
     )
 
 
@@ -112,8 +123,8 @@ def _verify(arguments: argparse.Namespace, algorithms: Algorithms) -> int:
             raise UsageError(
                 BAD_ARGUMENT, f"{option} is about one log, and there are {len(logs)}.", field=option, hint="Name one."
             )
-    pinned = _read_key(arguments.key) if arguments.key else None
-    second = _read_key(arguments.second_key) if arguments.second_key else None
+    pinned = _read_key(arguments.key, FIRST_ALGORITHM, algorithms) if arguments.key else None
+    second = _read_key(arguments.second_key, SECOND_ALGORITHM, algorithms) if arguments.second_key else None
     checked = [_check(log, pinned, second, expect, arguments.counter, algorithms) for log in logs]
     ok = all(one.report.error is None for one in checked)
     if arguments.json:
@@ -135,10 +146,11 @@ def _check(
     counter: int | None,
     algorithms: Algorithms,
 ) -> _Checked:
+    second_pinned = second is not None
     try:
-        public = pinned if pinned is not None else _read_key(folder / SIGNER)
+        public = pinned if pinned is not None else _read_key(folder / SIGNER, FIRST_ALGORITHM, algorithms)
         if second is None and pinned is None and (folder / SECOND_SIGNER).exists():
-            second = _read_key(folder / SECOND_SIGNER)
+            second = _read_key(folder / SECOND_SIGNER, SECOND_ALGORITHM, algorithms)
         layout = read_layout(folder)
     except AuditError as error:
         return _Checked(folder, Report(error=error), "", pinned=False)
@@ -147,17 +159,24 @@ def _check(
         keys = replace(keys, second_public=second, second_verify=algorithms.second())
     report = verify_log(layout.pieces(), layout.notes(layout.note_sizes()), keys, expect=expect)
     if report.error is None:
-        report = replace(report, error=_unproven(report, counter))
-    return _Checked(folder, report, algorithms.key_id(public), pinned=pinned is not None)
+        report = replace(report, error=_unproven(report, counter, second_pinned))
+    second_signer = algorithms.key_id(second) if second is not None else ""
+    return _Checked(folder, report, algorithms.key_id(public), pinned is not None, second_signer)
 
 
-def _unproven(report: Report, counter: int | None) -> AuditError | None:
+def _unproven(report: Report, counter: int | None, second_pinned: bool) -> AuditError | None:
     """Why a log whose files agree with each other is still not proven."""
     if report.records and not report.checkpoints:
         return AuditError(
             UNSIGNED,
             "No checkpoint covers any of its records, so nothing in it was checked against a key.",
             hint="After a crash, start its process again: opening the log signs what is there.",
+        )
+    if report.records and second_pinned and not report.seconded:
+        return AuditError(
+            UNSIGNED,
+            "No checkpoint is signed by the second key that it was checked with.",
+            hint="Check with the key that the log's owner published, and without --second-key where there is none.",
         )
     if counter is not None:
         try:
@@ -184,6 +203,7 @@ def _described(checked: _Checked) -> dict[str, object]:
         "counter": report.last.counter if report.last else 0,
         "expected": report.expected,
         "signer": checked.signer,
+        "second_signer": checked.second_signer,
         "pinned": checked.pinned,
         "ok": error is None,
         "bad_record": report.bad_record,
@@ -197,7 +217,7 @@ def _sentence(checked: _Checked) -> str:
         return f"{checked.folder}: DOES NOT HOLD: {report.error}"
     parts = [f"{checked.folder}: ok, {report.records} records, {report.checkpoints} checkpoints by {checked.signer}"]
     if report.seconded:
-        parts.append(f"{report.seconded} of them by the second key too")
+        parts.append(f"{report.seconded} of them by the second key {checked.second_signer} too")
     parts.append(f"head {report.head}")
     if report.first > 1:
         parts.append(f"the records before {report.first} removed by retention")
@@ -248,7 +268,7 @@ def _prove(arguments: argparse.Namespace) -> int:
 
 def _verify_proof(arguments: argparse.Namespace, algorithms: Algorithms) -> int:
     proof = decode_proof(_read(arguments.proof, MAX_PROOF))
-    keys = Keys(_read_key(arguments.key), algorithms.first)
+    keys = Keys(_read_key(arguments.key, FIRST_ALGORITHM, algorithms), algorithms.first)
     origin, size = proof.signed.checkpoint.origin, proof.signed.checkpoint.size
     if isinstance(proof, Consistency):
         if arguments.expect is None:
@@ -286,24 +306,34 @@ def _read(path: Path, limit: int) -> bytes:
     return data
 
 
-def _read_key(path: Path) -> bytes:
-    """A raw public key from a file that holds it in hexadecimal (`signer.pub`) or armoured (`NAME.pub`)."""
-    text = _read(path, MAX_NOTE).strip()
+def _read_key(path: Path, algorithm: str, algorithms: Algorithms) -> bytes:
+    """A raw public key from a file that holds it in hexadecimal (`signer.pub`), armoured (`NAME.pub`), or as PEM, DER
+    or JWK. Raises AuditError(audit.bad_key_file) for anything else, and for a key of another algorithm.
+    """
+    data = _read(path, MAX_NOTE)
+    text = data.strip()
+    named = algorithm
     try:
         if text.startswith(_BEGIN) and text.endswith(_END):
+            named = FIRST_ALGORITHM
             key = base64.b64decode(b"".join(text[len(_BEGIN) : -len(_END)].split()), validate=True)
-        else:
+        elif _HEXADECIMAL.fullmatch(text):
             key = bytes.fromhex(text.decode("ascii"))
-    except (binascii.Error, ValueError) as error:
-        raise _bad_key_file(path) from error
+        else:
+            named, key = algorithms.import_public(data)
+    except (binascii.Error, ValueError, RingfenceError) as error:
+        raise _bad_key_file(path, "is not a public key") from error
     if not key:
-        raise _bad_key_file(path)
+        raise _bad_key_file(path, "is not a public key")
+    if named != algorithm:
+        raise _bad_key_file(path, f"holds a key of {named}, not of {algorithm}")
     return key
 
 
-def _bad_key_file(path: Path) -> AuditError:
+def _bad_key_file(path: Path, what: str) -> AuditError:
     return AuditError(
         BAD_KEY_FILE,
-        f"{path} is not a public key.",
-        hint="Give the signer.pub of a log or the .pub file of `ringfence trust generate`.",
+        f"{path} {what}.",
+        hint="Give the signer.pub of a log, the .pub file of `ringfence trust generate`, or what `ringfence keys "
+        "export` writes.",
     )

@@ -74,5 +74,8 @@ def _resume(folder: Path, *, as_json: bool) -> int:
 def _algorithms() -> checking.Algorithms:
     # Here, because the log itself must not depend on a particular algorithm; only this command composes the two.
     from ringfence.crypto import COMPOSITE, key_id, signature
+    from ringfence.crypto.forms import import_public
 
-    return checking.Algorithms(COMPOSITE.verify, lambda: signature("SLH-DSA-SHA2-128f").verify, key_id)
+    return checking.Algorithms(
+        COMPOSITE.verify, lambda: signature(checking.SECOND_ALGORITHM).verify, key_id, import_public
+    )

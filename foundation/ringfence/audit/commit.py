@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from ringfence.audit.errors import TIMEOUT, UNAVAILABLE, AuditError
 from ringfence.audit.merkle import Frontier
-from ringfence.audit.records import Operator, Record, check_data, check_many, encode_data, encode_line
+from ringfence.audit.records import LINE, Operator, Record, check_data, check_many, encode_data
 
 MAX_RECORDS = 16_384
 MAX_BYTES = 8 * 1024 * 1024
@@ -119,7 +119,7 @@ def chain(head: Head, batch: Batch) -> tuple[Head, bytes]:
                 batch.refused[len(lines)] = tag
                 tag, data = _unreadable(record)
             seq += 1
-            line = encode_line(seq, base, prev, time_ns, tag, data)
+            line = LINE % (seq, base, prev, time_ns, tag, data)
             leaf = _sha256(b"\0" + line).digest()
             prev = hexlify(leaf)
             lines.append(line)

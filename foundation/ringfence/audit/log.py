@@ -21,7 +21,7 @@ from ringfence.audit.anchor import Anchor
 from ringfence.audit.checkpoint import Keys, Signer
 from ringfence.audit.commit import MAX_BYTES, MAX_RECORDS, Batch, Head, Ticket, chain, unavailable
 from ringfence.audit.errors import CLOSED, CORRUPT, UNAVAILABLE, AuditError
-from ringfence.audit.files import FilePort, OsFiles, read_blocks
+from ringfence.audit.files import FORGET_BYTES, FilePort, OsFiles, read_blocks
 from ringfence.audit.folder import RESUMED, read_layout
 from ringfence.audit.merkle import leaf_hash
 from ringfence.audit.notes import Verify
@@ -56,6 +56,7 @@ class AuditLog:
         self._records = opened.records
         self._head = opened.head
         self._began_ns = 0
+        self._cached = 0
         self._broken = ""
         self._closing = self._closed = False
 
@@ -278,6 +279,14 @@ class AuditLog:
         self._head = head
         batch.settle()
         self._scribe.offer(head)
+        self._cached += len(data)
+        if self._cached >= FORGET_BYTES:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Lets go of the memory with the durable part of the segment; whoever reads it reads it from the disk."""
+        self._cached = 0
+        self._files.forget(self._records, self._head.size)
 
     def _turn_over(self, now_ns: int) -> None:
         """Begins a new segment when the present one is large or old enough; where it cannot, goes on with this one."""
@@ -301,6 +310,7 @@ class AuditLog:
             except OSError:
                 self._fail(f"a new segment could not be begun ({error.strerror}) and not undone", False)
             return
+        self._forget()
         self._files.close(self._records)
         self._records = descriptor
         self._head = Head(head.chain, head.tree, start.first, len(header))

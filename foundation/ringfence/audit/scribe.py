@@ -16,9 +16,11 @@ from pathlib import Path
 from ringfence.audit.anchor import Anchor
 from ringfence.audit.checkpoint import Checkpoint, Signer, sign_checkpoint
 from ringfence.audit.commit import Head
-from ringfence.audit.files import FilePort
+from ringfence.audit.files import FilePort, read_blocks
+from ringfence.audit.folder import read_layout
+from ringfence.audit.records import decode_line
 from ringfence.audit.retention import retain
-from ringfence.audit.segments import checkpoints_name
+from ringfence.audit.segments import checkpoints_name, records_name
 from ringfence.audit.settings import Settings
 from ringfence.errors import RingfenceError
 
@@ -202,10 +204,25 @@ class Scribe:
 
     def _retain(self) -> None:
         self._last["retain"] = time.monotonic()
-        if self._with.settings.keeps_everything:
+        settings = self._with.settings
+        if settings.keeps_everything:
             return
+        now_ns = self._with.clock_ns()
         try:
-            retain(self._folder, self._covered, self._with.settings, self._with.clock_ns(), self._files)
+            before = self._covered
+            if settings.keep_at_least_s:
+                before = min(before, _old_enough(self._folder, settings.keep_at_least_s, now_ns))
+            retain(self._folder, before, settings, now_ns, self._files)
         except OSError:
             # What could not be removed now is removed the next time; nothing was lost.
             return
+
+
+def _old_enough(folder: Path, seconds: int, now_ns: int) -> int:
+    """The first record of the newest segment that began so long ago, 0 without one: all before it are older."""
+    for first in reversed(read_layout(folder).records):
+        lines, _ = next(read_blocks(folder / records_name(first)), ([], b""))
+        # The first line is the header.
+        if len(lines) > 1 and now_ns - decode_line(lines[1]).time_ns >= seconds * 1_000_000_000:
+            return first
+    return 0

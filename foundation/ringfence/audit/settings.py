@@ -18,6 +18,7 @@ class Settings:
     segment_age_s       or with the first commit this long after its first record
     keep_bytes          the oldest segments are removed while all of them hold more; 0 keeps everything
     keep_age_s          a segment is removed when its last record is older; 0 keeps everything
+    keep_at_least_s     no segment is removed while its last record is younger, whatever the two before say
     """
 
     checkpoint_every_s: float = 0.25
@@ -27,6 +28,7 @@ class Settings:
     segment_age_s: int = 86_400
     keep_bytes: int = 0
     keep_age_s: int = 0
+    keep_at_least_s: int = 0
 
     @property
     def keeps_everything(self) -> bool:

@@ -87,7 +87,10 @@ class Signature(Protocol):
         ...
 
     def sign(self, private: bytes, message: bytes, context: bytes = b"") -> bytes:
-        """The signature over `message`, domain separated by `context` (at most 255 bytes)."""
+        """The signature over `message`, domain separated by `context` (at most 255 bytes).
+
+        The algorithm may keep `private` expanded; whoever must know when it is dropped uses `signing_key`.
+        """
         ...
 
     def verify(self, public: bytes, message: bytes, signature: bytes, context: bytes = b"") -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ringfence.crypto import COMPOSITE, CryptoError, key_id
 from ringfence.crypto.forms import import_public
+from ringfence.crypto.ports import SigningKey
 from ringfence.trust.errors import KEY_EXISTS, KEY_MALFORMED, UNSAFE_FILE, TrustError
 from ringfence.trust.files import read, write_new
 from ringfence.trust.pins import PUBLIC_KEY_BYTES
@@ -28,12 +29,17 @@ _LINE = 64
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class KeyPair:
-    """A signing key with its public half; the private half shows in no repr."""
+    """A signing key with its public half; the private half, parsed once, shows in no repr."""
 
     public: bytes
-    _private: bytes = field(repr=False, compare=False)
+    _signing: SigningKey = field(init=False, repr=False, compare=False)
+
+    def __init__(self, public: bytes, private: bytes) -> None:
+        """The pair of 64 private bytes; raises `CryptoError` crypto.key_invalid for another number of them."""
+        object.__setattr__(self, "public", public)
+        object.__setattr__(self, "_signing", COMPOSITE.signing_key(private))
 
     @property
     def key_id(self) -> str:
@@ -42,7 +48,7 @@ class KeyPair:
 
     def sign(self, message: bytes, context: bytes = b"") -> bytes:
         """The ML-DSA-65-Ed25519 signature of `message`, bound to `context` (at most 255 bytes)."""
-        return COMPOSITE.sign(self._private, message, context)
+        return self._signing.sign(message, context)
 
 
 def generate(folder: Path, name: str) -> KeyPair:

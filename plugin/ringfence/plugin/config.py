@@ -10,6 +10,7 @@ import msgspec
 
 from ringfence.attestation import ReferenceValues
 from ringfence.config import KeyId, PcrIndex, Sha256, SocketPath, resolved
+from ringfence.config.audit_section import EXAMPLE, AuditSettings
 from ringfence.crypto.kems import AdditionalShareKemName
 from ringfence.plugin.address import ListenAddress
 
@@ -94,7 +95,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     component: ClassVar[str] = "gateway"
-    example: ClassVar[str] = """\
+    example: ClassVar[str] = f"""\
 # Relative paths are resolved against this file's folder.
 component = "gateway"
 listen = "unix:/run/ringfence/gateway.sock"   # or a loopback address such as "127.0.0.1:8440"
@@ -114,6 +115,7 @@ attestation_keys = ["00000000000000000000000000000000000000000000000000000000000
 [host.pcrs]                                   # allowed SHA-256 values of PCR 0 to 7: the boot that was reviewed
 0 = ["0000000000000000000000000000000000000000000000000000000000000000"]
 
+{EXAMPLE}
 [limits]                                      # what the gateway bounds, whatever the policies say
 sessions = 10000                              # open at a time
 session_lifetime_s = 900                      # never longer than the attestation result's life
@@ -140,12 +142,18 @@ risk_ceiling = 90                             # a risk score from 0 to 100 that 
     policies: PolicySource = PolicySource("default")
     additional_shares: tuple[AdditionalShareKemName, ...] = ()
     additional_share_required: bool = False
+    audit: AuditSettings = AuditSettings()
     limits: GatewayLimits = GatewayLimits()
 
     def open(self) -> Opened:
-        """Loads the keys, the trust list and the policies. Raises `TrustError` or `PolicyError`."""
+        """Loads the keys, the trust list and the policies. Raises `TrustError`, `KeyStoreError` or `PolicyError`.
+
+        The log's second key is looked at and forgotten: only the process that signs with it holds it.
+        """
+        from ringfence.keystore.signing import load_second_key
         from ringfence.trust import load_private
         from ringfence.trust.watch import TrustFile
 
+        load_second_key(self.audit)
         signer, verifier = load_private(self.key), load_private(self.verifier_key)
         return Opened(signer, verifier, TrustFile(self.trust), self.policies.load())

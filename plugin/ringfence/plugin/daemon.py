@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -18,8 +17,9 @@ import uvicorn
 
 from ringfence import audit
 from ringfence.agent.api.remote import RemoteAgent
-from ringfence.crypto import COMPOSITE
+from ringfence.attestation.anchoring import configured_anchor
 from ringfence.crypto.handshake import Shares
+from ringfence.keystore.daemon_log import open_daemon_log
 from ringfence.plugin import opening, requests
 from ringfence.plugin.address import UNIX
 from ringfence.plugin.app import Capacity, GatewayApp
@@ -35,14 +35,26 @@ from ringfence.plugin.stages import Ceiling
 from ringfence.plugin.strangers import WINDOW_S, StrangerLimit
 from ringfence.terminal import printable
 
-AUDIT_FOLDER: Final = Path("audit", "gateway")
 GRACE_S: Final = 5
 
 
 def run(config: GatewayConfig) -> None:
     """Serves until SIGTERM or SIGINT. Raises `RingfenceError` where it cannot start."""
     opened = config.open()
-    with _unwound_by_sigterm(), _listener(config.listen) as listener, _audit_log(config, opened) as log:
+    policies = audit.Operator(event="policies", component="gateway", digest=opened.decider.bundle_digest)
+    with (
+        _unwound_by_sigterm(),
+        _listener(config.listen) as listener,
+        open_daemon_log(
+            config.state,
+            "gateway",
+            opened.signer,
+            config.audit,
+            clock_ns=time.time_ns,
+            further=[policies],
+            anchor=configured_anchor(config.audit.anchor.path, opened.signer.key_id),
+        ) as log,
+    ):
         asyncio.run(_serve(config, listener, opened, log))
 
 
@@ -179,17 +191,3 @@ def _gate(config: GatewayConfig, opened: Opened, log: audit.AuditLog, link: Host
         clock_ns=time.time_ns,
         ticks_ns=time.monotonic_ns,
     )
-
-
-@contextmanager
-def _audit_log(config: GatewayConfig, opened: Opened) -> Iterator[audit.AuditLog]:
-    folder = config.state / AUDIT_FOLDER
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with audit.AuditLog.open(folder, opened.signer, clock_ns=time.time_ns, verify=COMPOSITE.verify) as log:
-        version = metadata.version("ringfence")
-        log.append(audit.Operator(event="started", component="gateway", version=version))
-        log.wait(log.append(audit.Operator(event="policies", component="gateway", digest=opened.decider.bundle_digest)))
-        try:
-            yield log
-        finally:
-            log.append(audit.Operator(event="stopped", component="gateway", version=version))

@@ -95,7 +95,7 @@ async def test_a_malformed_file_is_named_with_its_line(
     with pytest.raises(SandboxError) as caught:
         await ProcessSandbox(broker=idle_broker).run(GuestJob(module, text.encode(), limits))
     assert caught.value.code == GUEST_EXIT
-    assert caught.value.message == f"The guest exited with status 1, saying: {said}"
+    assert caught.value.message == f"The guest exited with status 1, saying: {said}."
 
 
 async def test_the_hog_outgrows_its_memory(folder: Path, limits: Limits, idle_broker: tuple[str, ...]) -> None:

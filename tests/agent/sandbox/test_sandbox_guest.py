@@ -129,12 +129,22 @@ def test_a_limit_outside_its_range_is_refused(limits: Limits, name: str, value: 
     assert (caught.value.code, caught.value.field) == (errors.LIMIT_OUT_OF_RANGE, name)
 
 
-async def test_a_guest_says_why_it_failed(failure: Fail) -> None:
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("bad\\nrow\\1b", "The guest exited with status 3, saying: bad row."),
+        ("bad row.", "The guest exited with status 3, saying: bad row."),
+        ("bad row!", "The guest exited with status 3, saying: bad row!"),
+        ("why now?", "The guest exited with status 3, saying: why now?"),
+        ("        ", "The guest exited with status 3."),
+    ],
+)
+async def test_a_guest_says_why_it_failed_in_one_sentence(failure: Fail, text: str, sentence: str) -> None:
     body = """(i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 8))
       (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8))) (call $exit (i32.const 3))"""
-    error = await failure(guest(body, imports=STREAMS, more='(data (i32.const 64) "bad\\nrow\\1b")'))
+    error = await failure(guest(body, imports=STREAMS, more=f'(data (i32.const 64) "{text}")'))
     assert error.code == errors.GUEST_EXIT
-    assert error.message == "The guest exited with status 3, saying: bad row"
+    assert error.message == sentence
 
 
 async def test_exit_status_zero_is_success(run_text: Run) -> None:

@@ -29,9 +29,7 @@ from ringfence.keystore import Index, KeyStore, KeyStoreError, StoredKey
 from ringfence.keystore.errors import UNSEALABLE
 from ringfence.keystore.index import emit, parse
 from ringfence.trust import TrustError, load_private
-
-NOW = 1_800_000_000
-DAY = 86_400
+from tests.foundation.keystore.keystore_sealer_contract import DAY, NOW, SealerContract
 
 
 @dataclass(frozen=True)
@@ -229,43 +227,19 @@ class TestRefusals:
         assert text[:20] not in f"{caught.value!r} {caught.value}"
 
 
-class TestSealing:
-    def test_a_sealed_key_opens_on_its_host_alone(self, tmp_path: Path) -> None:
-        host = HostSealer(bytes(range(32)))
-        key = KeyStore(tmp_path, host).generate("mine", COMPOSITE.name, now=NOW)
-        opened = KeyStore(tmp_path, host).open(key, now=NOW)
-        assert opened.public == key.public
-        raw = (tmp_path / key.file_name).read_bytes()
-        assert raw.startswith(b"-----BEGIN RINGFENCE SEALED PRIVATE KEY-----")
-        with pytest.raises(TrustError):
-            load_private(tmp_path / key.file_name)
-        with pytest.raises(KeyStoreError, match=r"keystore\.unsealable"):
-            KeyStore(tmp_path, HostSealer(bytes(32))).open(key, now=NOW)
-        for other in (None, HostSealer(bytes(range(32)), "another")):
-            with pytest.raises(KeyStoreError, match=r"keystore\.sealed.*sealed by 'test'"):
-                KeyStore(tmp_path, other).open(key, now=NOW)
+class TestSealing(SealerContract):
+    @pytest.fixture
+    def sealer(self) -> HostSealer:
+        return HostSealer(bytes(range(32)))
 
-    def test_a_sealed_key_does_not_open_in_another_place(self, tmp_path: Path) -> None:
-        """Bound to its name and version: an old version cannot be put in the place of a new one."""
-        store = KeyStore(tmp_path, HostSealer(bytes(32)))
-        old = store.generate("mine", "Ed25519", now=NOW)
-        new = store.rotate("mine", now=NOW, overlap_s=DAY)
-        (tmp_path / new.file_name).write_bytes((tmp_path / old.file_name).read_bytes())
-        with pytest.raises(KeyStoreError, match=r"keystore\.unsealable"):
-            store.open(new, now=NOW)
+    @pytest.fixture
+    def other_host(self) -> HostSealer:
+        return HostSealer(bytes(32))
 
-    def test_a_key_that_was_sealed_cannot_be_replaced_by_one_in_the_clear(self, tmp_path: Path) -> None:
-        sealed = KeyStore(tmp_path, HostSealer(bytes(32)))
-        key = sealed.generate("mine", "Ed25519", now=NOW)
-        (tmp_path / key.file_name).write_bytes(export_private(material(), Form.PEM))
-        with pytest.raises(KeyStoreError, match=r"keystore\.malformed"):
-            sealed.open(key, now=NOW)
-
-    def test_keys_from_before_the_sealer_still_open(self, tmp_path: Path) -> None:
-        old = KeyStore(tmp_path).generate("mine", "Ed25519", now=NOW)
-        store = KeyStore(tmp_path, HostSealer(bytes(32)))
-        assert store.open(old, now=NOW).public == old.public
-        assert store.rotate("mine", now=NOW, overlap_s=DAY).sealed_by == "test"
+    def test_a_sealer_of_another_name_is_not_asked(self, tmp_path: Path, sealer: HostSealer) -> None:
+        key = KeyStore(tmp_path, sealer).generate("mine", "Ed25519", now=NOW)
+        with pytest.raises(KeyStoreError, match=r"keystore\.sealed.*sealed by 'test'"):
+            KeyStore(tmp_path, HostSealer(sealer.key, "another")).open(key, now=NOW)
 
 
 def test_an_author_and_a_recipient_from_the_store(store: KeyStore) -> None:

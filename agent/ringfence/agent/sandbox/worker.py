@@ -167,9 +167,10 @@ def _trapped(trap: Trap) -> SandboxError:
 
 def _exit_status(status: int, diagnostics: bytearray) -> SandboxError:
     said = exchange.readable(diagnostics.decode("ascii", "replace")).strip()
+    words, stop = f", saying: {said}" if said else "", "" if said.endswith((".", "!", "?")) else "."
     return SandboxError(
         GUEST_EXIT,
-        f"The guest exited with status {status}" + (f", saying: {said}" if said else "."),
+        f"The guest exited with status {status}{words}{stop}",
         hint="A guest that succeeds exits with status 0.",
     )
 
