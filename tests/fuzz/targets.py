@@ -1,7 +1,7 @@
 """The decoders that read untrusted bytes, each as a function that may raise nothing but `RingfenceError`.
 
 `make fuzz` runs each for long under atheris, the gate all of them together for a minute. A new decoder gets its line in
-`TARGETS`; a test compares them with the tree.
+`TARGETS`.
 """
 
 from __future__ import annotations

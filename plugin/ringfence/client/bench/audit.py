@@ -69,8 +69,9 @@ def audit(folder: Path, records: int) -> dict[str, Any]:
     """The figures of logs in `folder`."""
     from ringfence.audit import AuditLog, Keys
     from ringfence.crypto import COMPOSITE
+    from ringfence.trust import KeyPair
 
-    signer = _Signer(*COMPOSITE.generate())
+    signer = KeyPair(*COMPOSITE.generate())
     some = [record for number in range(1000) for record in _job(number)]
 
     def opened(name: str) -> AuditLog:
@@ -126,22 +127,6 @@ def show(figures: dict[str, Any]) -> None:
         f"verified: {figures['verified_per_second']:,} records a second; opened again in {figures['opening_s']} s\n"
         f"resident: {resident['first_half']} MiB in the first half, {resident['second_half']} in the second"
     )
-
-
-class _Signer:
-    """A composite key as a process has it: parsed anew for every signature."""
-
-    def __init__(self, public: bytes, private: bytes) -> None:
-        from ringfence.crypto import key_id
-
-        self.public = public
-        self.key_id = key_id(public)
-        self._private = private
-
-    def sign(self, message: bytes) -> bytes:
-        from ringfence.crypto import COMPOSITE
-
-        return COMPOSITE.sign(self._private, message)
 
 
 def _job(number: int) -> Iterator[Record]:
