@@ -5,7 +5,7 @@ ONLY ?=
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check fuzz generate bare-debian clean
+.PHONY: help demo setup test check conformance soak fuzz generate bare-debian clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -29,12 +29,20 @@ check: setup ## the gate without the tests: style, types, layers, dependencies, 
 	$(RUN) -m vulture
 	$(RUN) -m pytest -q tests/project/test_project_layout.py tests/project/test_docs_reference.py
 
+conformance: setup ## run the public suites by level (ARGS="--spec DIR --wasi DIR --modules DIR")
+	@.venv/bin/uv sync --quiet --frozen --inexact --all-extras --group conformance --python .venv/bin/python
+	$(RUN) -m tools.conformance $(ARGS)
+
+soak: setup ## run a hundred thousand jobs through one sandbox and look whether anything stays (ARGS="--jobs 2000")
+	$(RUN) tools/soak.py --jobs 100000 $(ARGS)
+
 fuzz: setup ## fuzz every decoder of untrusted bytes for ten minutes (ARGS="--seconds 3600 httpsig")
 	$(RUN) tools/fuzz.py $(ARGS)
 
 generate: setup ## write the generated code and the kernel catalogue anew
 	$(RUN) tools/generate_proto.py
 	$(RUN) tools/build_catalogue.py
+	$(RUN) tools/build_header.py
 
 bare-debian: ## prove demo and test in a fresh Debian 12 (ONLY=demo: the first alone)
 	$(PYTHON) tools/bare_debian.py $(if $(ONLY),--only $(ONLY))

@@ -31,7 +31,7 @@ from ringfence.trust import KeyPair, Pin, Role, TrustList
 NOW = 1_800_000_000
 KEY = bytes(range(32))
 MODULE, INPUT = b"\0asm module", b"input"
-LIMITS = JobLimits(memory_bytes=100, gpu_memory_bytes=200, deadline_ms=300, output_bytes=400, qubits=5)
+LIMITS = JobLimits(memory_bytes=100, gpu_memory_bytes=200, deadline_ms=300, output_bytes=400, qubits=5, compute_units=6)
 CALLER, OTHER, STRANGER, GATEWAY, HOST = (KeyPair(*COMPOSITE.generate()) for _ in range(5))
 TRUST = TrustList(
     (

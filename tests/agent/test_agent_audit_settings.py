@@ -73,7 +73,8 @@ def running(file: Path) -> Iterator[subprocess.Popen[str]]:
 
 def signing_child(parent: int) -> int:
     """The agent's signing process."""
-    (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    (child,) = [pid for pid in children if b"signing_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert b"signing_child" in Path(f"/proc/{child}/cmdline").read_bytes()
     return int(child)
 

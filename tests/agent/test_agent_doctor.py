@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.agent import diagnosis
+from ringfence.agent.confine.protections import PROTECTIONS
 from ringfence.agent.diagnosis import Finding, Library, Status
 from ringfence.agent.sandbox.lockdown import HostFeatures
 from ringfence.cli import main
@@ -74,18 +75,23 @@ def test_post_quantum_keys_work_here() -> None:
     assert diagnosis.post_quantum().status is Status.OK
 
 
-def test_a_kernel_with_everything_and_one_with_nothing() -> None:
-    assert all(found.status is Status.OK and not found.mend for found in diagnosis.kernel(ALL))
-    lacking = list(diagnosis.kernel(NONE))
+def test_a_host_with_every_protection_and_one_with_none() -> None:
+    names = {protection.name for protection in PROTECTIONS}
+    assert all(found.status is Status.OK and not found.mend for found in diagnosis.protections(names, ALL))
+    lacking = list(diagnosis.protections(set(), NONE))
     assert all(found.status is Status.LACKING and found.mend for found in lacking)
-    assert [found.name for found in lacking if found.required] == ["seccomp", "pidfd"]
+    assert [found.name for found in lacking if found.required] == ["seccomp", "no_new_privs", "pidfd", "memfd"]
+    assert [found.name for found in lacking if "accept_missing" in found.meaning] == ["landlock", "namespaces"]
 
 
-def test_user_namespaces_are_tried_and_not_only_looked_up() -> None:
-    tried = subprocess.run(["unshare", "--user", "true"], check=False, capture_output=True)
-    works = tried.returncode == 0
-    assert diagnosis.user_namespaces(ALL).status is (Status.OK if works else Status.BROKEN)
-    assert diagnosis.user_namespaces(NONE).status is (Status.OK if works else Status.LACKING)
+def test_namespaces_that_the_kernel_allows_and_a_container_does_not_are_broken() -> None:
+    (found,) = (found for found in diagnosis.protections(set(), ALL) if found.name == "namespaces")
+    assert (found.status, found.found) == (Status.BROKEN, "the kernel allows them, but making them fails")
+
+
+def test_secret_memory() -> None:
+    assert diagnosis.secret_memory(ALL).status is Status.OK
+    assert diagnosis.secret_memory(NONE).status is Status.LACKING
 
 
 @pytest.mark.parametrize(
@@ -201,7 +207,7 @@ def test_the_command_says_it_all_for_programs_and_its_status_follows(
     assert status == (0 if document["ok"] else 1)
     assert document["ok"] == all(check["status"] == "ok" for check in document["checks"] if check["required"])
     assert {check["area"] for check in document["checks"]} == {
-        "python", "libraries", "kernel", "permissions", "disk", "tpm", "gpu",
+        "python", "libraries", "sandbox", "kernel", "permissions", "disk", "tpm", "gpu",
     }  # fmt: skip
     for check in document["checks"]:
         assert check["meaning"]

@@ -3,142 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import itertools
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
 
 from ringfence import audit
 from ringfence.agent.admission import Presented
-from ringfence.agent.api import failures, grants, jobs
-from ringfence.agent.api._pb import agent_pb2 as pb
+from ringfence.agent.api import jobs
 from ringfence.agent.api.errors import GrantError
-from ringfence.agent.errors import GUEST_TRAP
-from ringfence.agent.host import HostAgent
-from ringfence.agent.sandbox.port import GuestError, GuestJob, Outcome, Usage
-from ringfence.agent.service import AgentService
-from ringfence.agent.spent import SpentIds
-from ringfence.attestation import NoTpmAttester
-from ringfence.audit.files import OsFiles
-from ringfence.crypto import COMPOSITE, digest
-from ringfence.crypto.handshake import Established, Initiator
-from ringfence.trust import KeyPair, Pin, Role, TrustList
-
-NOW = 1_800_000_000
-HOST, GATEWAY, CLIENT = (KeyPair(*COMPOSITE.generate()) for _ in range(3))
-LIMITS = jobs.JobLimits(2**20, 2**20, 1000, 4096, 0)
-TRUST = TrustList((Pin("gateway", Role.GATEWAY, GATEWAY.public, NOW), Pin("client", Role.CLIENT, CLIENT.public, NOW)))
-USAGE = Usage(wall_ms=1.0, cpu_ms=1.0, peak_memory_bytes=1)
-Behaviour = Callable[[GuestJob], Awaitable[Outcome]]
-
-
-async def finishes(job: GuestJob) -> Outcome:
-    return Outcome(job.input.upper(), USAGE)
-
-
-class ShortDisk(OsFiles):
-    """Real files of a disk that is full for one write of records, where a test says so, and then has room again."""
-
-    def __init__(self) -> None:
-        self.full = False
-        self._records: set[int] = set()
-
-    def open(self, path: Path) -> int:
-        descriptor = super().open(path)
-        if path.name.startswith("records"):
-            self._records.add(descriptor)
-        return descriptor
-
-    def append(self, descriptor: int, data: bytes) -> None:
-        if self.full and descriptor in self._records:
-            self.full = False
-            raise OSError(errno.ENOSPC, "No space left on device")
-        super().append(descriptor, data)
-
-
-class FakeSandbox:
-    """Does with a job what the test says."""
-
-    def __init__(self) -> None:
-        self.behaviour: Behaviour = finishes
-
-    async def run(self, job: GuestJob) -> Outcome:
-        return await self.behaviour(job)
-
-
-class Bench:
-    """An agent, a channel to it, and the clock both see."""
-
-    def __init__(self, log: audit.AuditLog, disk: ShortDisk) -> None:
-        self.now = NOW
-        self.log = log
-        self.disk = disk
-        self.sandbox = FakeSandbox()
-        self.agent = HostAgent(
-            signer=HOST,
-            trust=lambda: TRUST,
-            attester=NoTpmAttester("a test"),
-            sandbox=self.sandbox,
-            log=log,
-            spent=SpentIds(),
-            ceiling=LIMITS,
-            jobs=1,
-            clock_ns=lambda: self.now * 10**9,
-            ticks_ns=itertools.count(0, 1000).__next__,
-            random=secrets.token_bytes,
-        )
-        self.service = AgentService(self.agent, submissions=2, body_bytes=10_000, arrival_s=0.2)
-        initiator = Initiator.start(GATEWAY, HOST.public, grants.CHANNEL_PURPOSE, now=NOW, random=secrets.token_bytes)
-        self.channel: Established = initiator.finish(self.agent.channels.open(initiator.message, now=NOW))
-
-    def body(self) -> bytes:
-        statement = jobs.JobStatement(
-            host=HOST.key_id,
-            principal=CLIENT.key_id,
-            nonce=secrets.token_bytes(16),
-            issued_at=NOW,
-            expires_at=NOW + 60,
-            module_digest=digest(b"module"),
-            input_digest=digest(b"input"),
-            limits=LIMITS,
-        )
-        return jobs.sign_job(CLIENT, statement, b"module", b"input")
-
-    def presented(self) -> Presented:
-        body = self.body()
-        grant = grants.Grant(
-            grant_id=secrets.token_hex(16),
-            audience=HOST.key_id,
-            gateway=GATEWAY.key_id,
-            session="session",
-            principal=CLIENT.key_id,
-            body_digest=digest(body),
-            limits=LIMITS,
-            bundle_digest="",
-            attestation_digest="",
-            issued_at=NOW,
-            expires_at=NOW + 60,
-        )
-        encoded, tag = grants.seal_grant(self.channel.key(grants.GRANT_KEY), grant)
-        return Presented(encoded, tag, body)
-
-    def jobs(self) -> list[audit.Job]:
-        return [entry.record for entry in self.log.records() if isinstance(entry.record, audit.Job)]
-
-    def events(self) -> list[tuple[str, str]]:
-        return [(record.event, record.code) for record in self.jobs()]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    disk = ShortDisk()
-    with audit.AuditLog.open(tmp_path, HOST, clock_ns=lambda: NOW * 10**9, verify=COMPOSITE.verify, files=disk) as log:
-        yield Bench(log, disk)
+from ringfence.agent.errors import GUEST_TRAP, SYSCALL_DENIED
+from ringfence.agent.sandbox.monitor import Event, Watched
+from ringfence.agent.sandbox.port import GuestError, GuestJob, Limits, Outcome
+from ringfence.crypto import digest
+from tests.agent.agent_bench import CLIENT, HOST, LIMITS, USAGE, Bench, chunks, code_of, finishes
 
 
 async def test_a_job_that_finishes_is_recorded_and_signed(bench: Bench) -> None:
@@ -147,7 +23,52 @@ async def test_a_job_that_finishes_is_recorded_and_signed(bench: Bench) -> None:
     assert (done.output, done.failure) == (b"INPUT", None)
     receipt = jobs.check_receipt(done.receipt, done.signature, agent=HOST.public)
     assert (receipt.code, receipt.result_digest) == ("", digest(b"INPUT"))
+    assert (receipt.limits, receipt.level, receipt.result) == (LIMITS, jobs.Level.QUANTUM, jobs.ResultType.JSON)
     assert bench.events() == [("admitted", ""), ("finished", "")]
+
+
+async def test_the_sandbox_gets_what_the_caller_signed(bench: Bench) -> None:
+    seen: list[GuestJob] = []
+
+    async def looks(job: GuestJob) -> Outcome:
+        seen.append(job)
+        return await finishes(job)
+
+    bench.sandbox.behaviour = looks
+    done = await bench.agent.submit(bench.channel.name, bench.presented())
+
+    receipt = jobs.check_receipt(done.receipt, done.signature, agent=HOST.public)
+    assert [(job.job_id, job.level, job.result) for job in seen] == [
+        (receipt.job_id, jobs.Level.QUANTUM, jobs.ResultType.JSON)
+    ]
+    assert seen[0].limits == Limits(2**20, 2**20, 1000, 4096, 0, 32)
+
+
+async def test_what_the_monitor_sees_is_recorded_with_the_job_it_saw(bench: Bench) -> None:
+    async def goes_too_far(job: GuestJob) -> Outcome:
+        for event in (Event(Watched.COMMANDS, 11, 10, False), Event(Watched.CHECKPOINTS, 501, 500, True)):
+            bench.agent.alert(job.job_id, event)
+        error = event.error()
+        raise GuestError(error.code, error.message, USAGE, field=error.field, hint=error.hint)
+
+    bench.sandbox.behaviour = goes_too_far
+    done = await bench.agent.submit(bench.channel.name, bench.presented())
+
+    receipt = jobs.check_receipt(done.receipt, done.signature, agent=HOST.public)
+    about = {"job_id": receipt.job_id, "session": "session", "principal": CLIENT.key_id}
+    assert [entry.record for entry in bench.log.records() if isinstance(entry.record, audit.Alert)] == [
+        audit.Alert(event="raised", watched="commands", measured=11, allowed=10, **about),
+        audit.Alert(event="killed", watched="checkpoints", measured=501, allowed=500, **about),
+    ]
+    assert bench.events() == [("admitted", ""), ("killed", "sandbox.monitor_killed")]
+
+
+async def test_an_event_of_a_job_that_has_ended_is_recorded_too(bench: Bench) -> None:
+    bench.agent.alert("gone", Event(Watched.MEMORY, 2**63 - 1, 1, False))
+    await bench.agent.submit(bench.channel.name, bench.presented())  # whose records are durable, and so is this one
+    assert [entry.record for entry in bench.log.records() if isinstance(entry.record, audit.Alert)] == [
+        audit.Alert(event="raised", job_id="gone", watched="memory", measured=2**63 - 1, allowed=1)
+    ]
 
 
 async def test_a_guest_that_fails_has_a_receipt_too(bench: Bench) -> None:
@@ -197,6 +118,50 @@ async def test_a_cancelled_job_is_recorded_as_killed_and_frees_its_place(bench: 
 
     assert done.failure is None
     assert ("killed", "sandbox.cancelled") in bench.events()
+
+
+async def test_a_job_that_a_defect_of_the_agent_ends_has_an_end_on_record(bench: Bench) -> None:
+    async def breaks(_: GuestJob) -> Outcome:
+        raise LookupError("nobody has thought of this")
+
+    bench.sandbox.behaviour = breaks
+    with pytest.raises(LookupError):
+        await bench.agent.submit(bench.channel.name, bench.presented())
+    bench.sandbox.behaviour = finishes
+    await bench.agent.submit(bench.channel.name, bench.presented())
+
+    assert bench.events() == [("admitted", ""), ("killed", "internal.bug"), ("admitted", ""), ("finished", "")]
+    admitted, killed, *_ = bench.jobs()
+    assert (killed.job_id, killed.grant_id) == (admitted.job_id, admitted.grant_id)
+
+
+async def test_a_job_cancelled_while_its_admission_becomes_durable_has_an_end_on_record(bench: Bench) -> None:
+    running = asyncio.create_task(bench.agent.submit(bench.channel.name, bench.presented()))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await bench.agent.submit(bench.channel.name, bench.presented())
+
+    assert bench.events() == [
+        *(("admitted", ""), ("killed", "sandbox.cancelled")),
+        *(("admitted", ""), ("finished", "")),
+    ]
+
+
+async def test_a_denied_system_call_is_an_event_of_its_own_and_a_kill(bench: Bench) -> None:
+    async def tries(_: GuestJob) -> Outcome:
+        raise GuestError(SYSCALL_DENIED, "It tried.", USAGE, field="module")
+
+    bench.sandbox.behaviour = tries
+    done = await bench.agent.submit(bench.channel.name, bench.presented())
+
+    receipt = jobs.check_receipt(done.receipt, done.signature, agent=HOST.public)
+    assert receipt.code == "sandbox.syscall_denied"
+    assert bench.events() == [("admitted", ""), ("killed", "sandbox.syscall_denied")]
+    (alert,) = [entry.record for entry in bench.log.records() if isinstance(entry.record, audit.Alert)]
+    assert (alert.event, alert.job_id, alert.watched, alert.measured) == ("killed", receipt.job_id, "system_calls", 1)
+    assert (alert.session, alert.principal) == ("session", CLIENT.key_id)
 
 
 async def test_a_job_whose_end_cannot_be_recorded_is_no_refusal(bench: Bench) -> None:
@@ -276,74 +241,10 @@ async def test_every_record_of_an_admitted_job_holds_its_limits_and_a_refusal_no
     bench.sandbox.behaviour = finishes  # whose record is durable, and so is the one before it
     await bench.agent.submit(bench.channel.name, bench.presented())
 
-    limits = audit.JobLimits(memory_bytes=2**20, gpu_memory_bytes=2**20, deadline_ms=1000, output_bytes=4096, qubits=0)
+    limits = audit.JobLimits(
+        memory_bytes=2**20, gpu_memory_bytes=2**20, deadline_ms=1000, output_bytes=4096, qubits=0, compute_units=32
+    )
     assert [(job.event, job.limits) for job in bench.jobs()] == [
         *(("admitted", limits), ("finished", limits), ("refused", None)),
         *(("admitted", limits), ("killed", limits), ("admitted", limits), ("finished", limits)),
     ]
-
-
-class Context:
-    """As much of a gRPC context as a refusal needs."""
-
-    def __init__(self) -> None:
-        self.refused = ""
-
-    async def abort(self, _status: grpc.StatusCode, _details: str, trailing_metadata: Any) -> None:
-        error = failures.decode(trailing_metadata)
-        assert error is not None
-        self.refused = error.code.name
-        raise grpc.aio.AbortError
-
-
-async def code_of(bench: Bench, chunks: AsyncIterator[pb.SubmitChunk]) -> str:
-    context = Context()
-    try:
-        await bench.service.Submit(chunks, context)
-    except grpc.aio.AbortError:
-        return context.refused
-    return ""
-
-
-async def chunks(bench: Bench, presented: Presented, *, cut: int = 0, then_hang: bool = False) -> Any:
-    grant = pb.Grant(channel=bench.channel.name, grant=presented.grant, tag=presented.tag)
-    yield pb.SubmitChunk(grant=grant)
-    yield pb.SubmitChunk(body=presented.body[: len(presented.body) - cut])
-    if then_hang:
-        await asyncio.Event().wait()
-
-
-async def test_a_whole_submission_runs(bench: Bench) -> None:
-    assert await code_of(bench, chunks(bench, bench.presented())) == ""
-
-
-async def test_a_submission_cut_short(bench: Bench) -> None:
-    assert await code_of(bench, chunks(bench, bench.presented(), cut=1)) == "grant.body_mismatch"
-
-
-async def test_a_submission_that_never_ends_does_not_stay(bench: Bench) -> None:
-    late = [code_of(bench, chunks(bench, bench.presented(), then_hang=True)) for _ in range(3)]
-
-    assert sorted(await asyncio.gather(*late)) == ["agent.busy", "job.body_late", "job.body_late"]
-    assert await code_of(bench, chunks(bench, bench.presented())) == ""
-
-
-async def test_nothing_is_read_for_a_grant_that_is_not_the_gateway_s(bench: Bench) -> None:
-    presented = bench.presented()
-    forged = Presented(presented.grant, bytes(32), presented.body)
-
-    assert await code_of(bench, chunks(bench, forged, then_hang=True)) == "grant.forged"
-
-
-async def test_a_submission_that_is_too_long(bench: Bench) -> None:
-    presented = bench.presented()
-    long = Presented(presented.grant, presented.tag, bytes(10_001))
-
-    assert await code_of(bench, chunks(bench, long)) == "job.body_too_large"
-
-
-async def test_a_body_without_a_grant(bench: Bench) -> None:
-    async def bare() -> AsyncIterator[pb.SubmitChunk]:
-        yield pb.SubmitChunk(body=b"body")
-
-    assert await code_of(bench, bare()) == "grant.malformed"

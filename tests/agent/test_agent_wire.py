@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import msgspec.structs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,7 +17,10 @@ from ringfence.agent.api.jobs import (
     RECEIPT_CONTEXT,
     JobLimits,
     JobStatement,
+    Level,
     Receipt,
+    ResultType,
+    Submission,
     Usage,
     check_receipt,
     check_submission,
@@ -30,7 +34,7 @@ from ringfence.errors import Code, Kind, RingfenceError
 from ringfence.trust import KeyPair
 
 AGENT, OTHER = KeyPair(*COMPOSITE.generate()), KeyPair(*COMPOSITE.generate())
-LIMITS = JobLimits(memory_bytes=1, gpu_memory_bytes=2, deadline_ms=3, output_bytes=4, qubits=5)
+LIMITS = JobLimits(memory_bytes=1, gpu_memory_bytes=2, deadline_ms=3, output_bytes=4, qubits=5, compute_units=6)
 RECEIPT = Receipt(
     job_id="job",
     host=AGENT.key_id,
@@ -44,6 +48,8 @@ RECEIPT = Receipt(
     bundle_digest="b" * 64,
     attestation_digest="a" * 64,
     limits=LIMITS,
+    level=Level.QUANTUM,
+    result=ResultType.F64,
     usage=Usage(1.0, 2.0, 3, 4, 5, 6, 7, 8),
     code="",
     started_at=1,
@@ -96,7 +102,7 @@ def test_a_garbage_grant_is_an_error_of_ours_even_when_authentic(encoded: bytes)
     assert caught.value.code.name == "grant.malformed"
 
 
-@given(*[st.tuples(*[st.integers(0, 3)] * 5)] * 2)
+@given(*[st.tuples(*[st.integers(0, 3)] * 6)] * 2)
 def test_limits_are_within_others_when_none_is_above(mine: tuple[int, ...], theirs: tuple[int, ...]) -> None:
     expected = all(one <= other for one, other in zip(mine, theirs, strict=True))
     assert JobLimits(*mine).within(JobLimits(*theirs)) is expected
@@ -110,6 +116,38 @@ def test_a_statement_names_its_signer() -> None:
     with pytest.raises(JobError) as caught:
         check_submission(in_its_name, parsed, principal=AGENT.public, host=AGENT.key_id, now=1)
     assert (caught.value.code.name, caught.value.field) == ("job.signature_invalid", "principal")
+
+
+def statement_with(**changes: object) -> bytes:
+    """A submission whose signed statement says `changes`, whatever they are."""
+    statement = JobStatement(AGENT.key_id, OTHER.key_id, bytes(16), 1, 2, digest(b""), digest(b""), LIMITS)
+    encoded = msgspec.msgpack.encode(msgspec.to_builtins(statement, builtin_types=[bytes]) | changes)
+    return msgspec.msgpack.encode(Submission(encoded, OTHER.sign(encoded, JOB_CONTEXT), b"", b""))
+
+
+def test_a_statement_names_its_level_and_the_type_of_its_result() -> None:
+    submission, statement = parse_submission(statement_with(level="quantum", result="f32"))
+    check_submission(submission, statement, principal=OTHER.public, host=AGENT.key_id, now=1)
+    assert (statement.level, statement.result) == (Level.QUANTUM, ResultType.F32)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"level": "higher"}, {"level": ""}, {"level": 3}, {"result": "i16"}, {"result": None}, {"mode": "high"}]
+)
+def test_a_level_or_a_type_that_does_not_exist_is_malformed(changes: dict[str, object]) -> None:
+    with pytest.raises(JobError) as caught:
+        parse_submission(statement_with(**changes))
+    assert caught.value.code is JOB_MALFORMED
+    assert next(iter(changes)) in caught.value.message
+
+
+def test_a_level_cannot_be_changed_under_the_caller_s_signature() -> None:
+    signed, _ = parse_submission(statement_with(level="quantum"))
+    weaker, statement = parse_submission(statement_with(level="low"))
+    moved = msgspec.structs.replace(weaker, signature=signed.signature)
+    with pytest.raises(JobError) as caught:
+        check_submission(moved, statement, principal=OTHER.public, host=AGENT.key_id, now=1)
+    assert caught.value.code.name == "job.signature_invalid"
 
 
 def test_a_host_proof_names_nonce_and_gateway() -> None:

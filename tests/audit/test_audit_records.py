@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.audit import (
+    Alert,
     Attestation,
     AuditError,
     Decision,
@@ -59,6 +60,7 @@ RECORDS: tuple[Record, ...] = (
     Session(event="opened", session="s1", principal="alice", expires_at=1_900_000_000),
     Attestation(event="refused", host_key_id="rf1host", status="none", code="attestation.none"),
     Job(event="admitted", job_id="j1", grant_id="g1", nonce="n1", limits=JobLimits(memory_bytes=2**32, qubits=4)),
+    Alert(event="killed", job_id="j1", watched="checkpoints", measured=501, allowed=500),
     Pool(event="written", pool="p1", session="s1", principal="alice", job_id="j1", epoch=3, offset=4096, length=64),
     Suppression(code="httpsig.missing", source="198.51.100.7", refusals=3),
     Operator(event="started", component="agent"),

@@ -142,9 +142,25 @@ def until() -> Callable[..., None]:
 
 
 @pytest.fixture
-def children() -> Callable[[int], set[int]]:
-    """The living processes whose parent is the given one."""
-    return _children
+def job_processes() -> Callable[[int], set[int]]:
+    """The living processes of the jobs of the agent with the given process id."""
+    return _job_processes
+
+
+def _job_processes(agent: int) -> set[int]:
+    return {pid for pid in _descendants(agent) if _name(pid) in ("rf-compile", "rf-guest", "rf-devices")}
+
+
+def _descendants(parent: int) -> set[int]:
+    found = _children(parent)
+    return found.union(*map(_descendants, found))
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _children(parent: int) -> set[int]:

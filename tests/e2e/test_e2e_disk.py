@@ -85,7 +85,7 @@ def test_under_the_agent_s_log(
     nothing: bytes,
     limits: JobLimits,
     records: Callable[..., list[Any]],
-    children: Callable[[int], set[int]],
+    job_processes: Callable[[int], set[int]],
     verify_log: Callable[..., None],
     refusal: Any,
     spare: int,
@@ -97,7 +97,7 @@ def test_under_the_agent_s_log(
         submission = session.sign_job(nothing, b"", limits)
         assert refusal(lambda: session.send(submission)) == "audit.unavailable"
         assert _whole_records(local, "agent") == before
-        assert children(local.process("agent").pid) == set()
+        assert job_processes(local.process("agent").pid) == set()
         verify_log(local, "agent")
 
     # What was denied for want of a record is spent all the same: whether it ran is never in doubt.

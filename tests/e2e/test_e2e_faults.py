@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -43,19 +42,13 @@ def works(local: LocalInstallation, nothing: bytes, limits: JobLimits) -> Callab
 
 
 @pytest.fixture
-def running(local: LocalInstallation, children: Children, until: Until) -> Callable[[], set[int]]:
-    """Waits until a job runs, and gives its processes: the guest's worker and its device broker."""
+def running(local: LocalInstallation, job_processes: Children, until: Until) -> Callable[[], set[int]]:
+    """Waits until a job runs, and gives its processes."""
 
     def find() -> set[int]:
         agent = local.process("agent").pid
-
-        def both() -> bool:
-            lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(agent)]
-            names = (b"ringfence.agent.sandbox.worker", b"ringfence.agent.broker")
-            return all(any(name in line for line in lines) for name in names)
-
-        until(both, "a job runs")
-        return children(agent)
+        until(lambda: job_processes(agent), "a job runs")
+        return job_processes(agent)
 
     return find
 
@@ -113,7 +106,7 @@ def test_garbage_in_place_of_a_module(
     session: Session,
     limits: JobLimits,
     records: Records,
-    children: Children,
+    job_processes: Children,
     module: bytes,
     code: str,
 ) -> None:
@@ -122,7 +115,7 @@ def test_garbage_in_place_of_a_module(
     assert caught.value.code.name == code
     assert caught.value.receipt is not None
     assert caught.value.receipt.code == code
-    assert children(local.process("agent").pid) == set()
+    assert job_processes(local.process("agent").pid) == set()
     last = records(local, "agent", audit.Job)[-1]
     assert (last.event, last.code, last.job_id) == ("finished", code, caught.value.receipt.job_id)
 

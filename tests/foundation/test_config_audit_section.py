@@ -13,8 +13,9 @@ import pytest
 from ringfence.agent.api.jobs import MAX_JOB_LIFETIME_S
 from ringfence.audit import Settings
 from ringfence.config import ConfigError, effective, parse
-from ringfence.config.audit_section import KEEP_AT_LEAST_S, AuditSettings
+from ringfence.config.audit_section import KEEP_AT_LEAST_S, AuditSettings, SecretFile
 from ringfence.config.cli import component, components
+from ringfence.trust import TrustError
 
 FOLDER = Path("/etc/ringfence")
 COMPONENTS = sorted(components())
@@ -121,3 +122,13 @@ def test_the_page_has_every_key_with_its_default_and_its_bounds() -> None:
                 with pytest.raises(msgspec.ValidationError):
                     msgspec.convert({key: json.loads(bound) + beyond}, AuditSettings)
     assert keys == list(AuditSettings.__struct_fields__)
+
+
+@pytest.mark.parametrize("name", ["agent", "gateway"])
+def test_a_missing_anchor_is_found_before_the_daemon_starts(name: str, tmp_path: Path) -> None:
+    settings = AuditSettings(anchor=SecretFile(str(tmp_path / "nowhere.toml")))
+    configuration = msgspec.structs.replace(read(name, "keep_bytes = 0", "keep_bytes = 0"), audit=settings)
+    with pytest.raises(TrustError) as caught:
+        configuration.open()
+    assert caught.value.code.name == "trust.missing_file"
+    assert "nowhere.toml" in caught.value.message

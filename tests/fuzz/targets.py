@@ -14,6 +14,8 @@ from pathlib import Path
 from ringfence import httpsig
 from ringfence.agent import ring
 from ringfence.agent.api import failures, grants, jobs
+from ringfence.agent.sandbox import validation, wasm
+from ringfence.agent.sandbox.levels import Level
 from ringfence.attestation import evidence, result, tpm_structures
 from ringfence.audit import checkpoint, notes, proofs, records, segments
 from ringfence.config import loader
@@ -40,6 +42,31 @@ class Target:
     seeds: tuple[bytes, ...] = (b"",)
 
 
+_COMMANDS = (
+    ring.encode(ring.Write(1, b"data"))
+    + ring.encode(ring.Launch("square_i64", 1, 2, (3, 4)))
+    + ring.encode(ring.Gate(1, 2, 0.5))
+    + ring.encode(ring.Measure(0, 0))
+)
+_ANSWERS = tuple(b"".join(ring.encode_answer(1, result)) for result in (b"data", ring.Refusal("gpu.fault", "Why.")))
+
+
+def _answer(data: bytes) -> object:
+    # The answer to a batch of one slot, and what lies in the reply file behind it.
+    outlet = ring.Outlet(memoryview(bytearray(ring.REQUEST_BYTES)))
+    outlet.put(bytes(ring.SLOT_BYTES))
+    return outlet.settle(data[: ring.ANSWER_BYTES], memoryview(data)[ring.ANSWER_BYTES :])
+
+
+def _crossings(data: bytes) -> None:
+    # One crossing after the other, in a ring that holds the same bytes again and again.
+    intake = ring.Intake(memoryview((data * (ring.REQUEST_BYTES // max(1, len(data)) + 1))[: ring.REQUEST_BYTES]))
+    for start in range(0, len(data), ring.CROSSING_BYTES):
+        batch = intake.take(data[start : start + ring.CROSSING_BYTES])
+        with contextlib.suppress(RingfenceError):
+            ring.decode_batch(batch[:4096])
+
+
 def _grant(data: bytes) -> object:
     # Under the right tag, so that the bytes behind it are reached.
     return grants.open_grant(_KEY, data, mac(_KEY, data), audience="a", gateway="g", now=0)
@@ -59,6 +86,26 @@ def _headers(data: bytes) -> object:
     pairs = [line.split(":", 1) for line in lines if ":" in line]
     return httpsig.parse((name, value) for name, value in pairs)
 
+
+def _wasm(data: bytes) -> None:
+    for body in wasm.decode_module(data).bodies:
+        wasm.read_flow(data, body)
+        for _ in wasm.instructions(data, body.start, body.end):
+            pass
+
+
+def _checked(data: bytes) -> object:
+    # Behind a first byte that chooses the level, anything must give a report.
+    level = list(Level)[data[0] % 4] if data else Level.HIGH
+    return validation.encode_report(validation.validate(data[1:], level, memory_bytes=1 << 20, qubits=2))
+
+
+# A command with a circuit, a loop, a table and two segments.
+_MODULE = bytes.fromhex(
+    "0061736d01000000010b0260000060037f7f7c017f021a010972696e6766656e63650c7175616e74756d5f67617465000103020100040401"
+    "7000010504010101010606017f0041050b071302066d656d6f72790200065f737461727400010907010041000b01010a3301310003404103"
+    "410044000000000000000010001a410011000041000d000bfd0c010000000000000002000000000000001a0b0b08010041030b026162"
+)
 
 _HEADERS = (
     b"content-digest:sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:\n"
@@ -81,8 +128,11 @@ TARGETS: Mapping[str, Target] = {
     "agent.api.failures": Target(lambda data: failures.decode([(failures.TRAILER, data)])),
     "agent.api.grants": Target(_grant),
     "agent.api.jobs": Target(jobs.parse_submission),
-    "agent.ring.batch": Target(ring.decode_batch, (ring.encode(ring.Launch("square_i64", 1, 2, (3, 4))),)),
-    "agent.ring.reply": Target(ring.decode_reply, (b"\0payload", b"\1\4codewhy")),
+    "agent.ring.answer": Target(_answer, _ANSWERS),
+    "agent.ring.batch": Target(ring.decode_batch, (_COMMANDS,)),
+    "agent.ring.crossings": Target(_crossings, (b"\1" + bytes(7) + b"\3" + bytes(7),)),
+    "agent.sandbox.validation": Target(_checked, tuple(bytes([level]) + _MODULE for level in range(4))),
+    "agent.sandbox.wasm": Target(_wasm, (_MODULE,)),
     "attestation.evidence": Target(evidence.decode),
     "attestation.result": Target(
         lambda data: result.check(data.decode("latin-1"), verifiers={}, now=0), (b"e30.e30.",)

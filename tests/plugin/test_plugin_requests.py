@@ -12,7 +12,7 @@ import pytest
 
 from ringfence import httpsig
 from ringfence.agent.api.grants import GRANT_LIFETIME_S, open_grant
-from ringfence.agent.api.jobs import JobLimits, JobStatement, sign_job
+from ringfence.agent.api.jobs import JobLimits, JobStatement, Level, ResultType, sign_job
 from ringfence.attestation import AttestationError, AttestationResult, Status
 from ringfence.attestation.errors import NONCE_MISMATCH
 from ringfence.attestation.result import digest as result_digest
@@ -27,7 +27,7 @@ from ringfence.plugin.requests import REPLAY_LIFETIME_S, Granted, Request, Reque
 from ringfence.plugin.risk import RiskLedger
 from ringfence.plugin.sessions import Session, SessionStore
 from ringfence.plugin.stages import Ceiling
-from ringfence.policies import Query, Verdict
+from ringfence.policies import JobContext, Query, Verdict
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.folder import open_bundled
 from ringfence.trust import KeyPair, Pin, Role, TrustList
@@ -121,7 +121,14 @@ class Gateway:
         return self.risk.assess(principal, source, now=NOW).score
 
 
-def job(signer: KeyPair = CLIENT, *, host: str = AGENT.key_id, **limits: int) -> bytes:
+def job(
+    signer: KeyPair = CLIENT,
+    *,
+    host: str = AGENT.key_id,
+    level: Level = Level.HIGH,
+    result: ResultType = ResultType.BYTES,
+    **limits: int,
+) -> bytes:
     statement = JobStatement(
         host=host,
         principal=signer.key_id,
@@ -131,6 +138,8 @@ def job(signer: KeyPair = CLIENT, *, host: str = AGENT.key_id, **limits: int) ->
         module_digest=digest(b"module"),
         input_digest=digest(b"input"),
         limits=msgspec.structs.replace(LIMITS, **limits),
+        level=level,
+        result=result,
     )
     return sign_job(signer, statement, b"module", b"input")
 
@@ -248,6 +257,8 @@ REQUEST_DENIALS: dict[str, tuple[Submitted, str, str]] = {
     "too much memory": (lambda g: g.submit(signed(g.session, job(memory_bytes=2**32))), "policy", "policy.denied"),
     "too long": (lambda g: g.submit(signed(g.session, job(deadline_ms=30_001))), "policy", "policy.denied"),
     "a circuit": (lambda g: g.submit(signed(g.session, job(qubits=1))), "policy", "policy.denied"),
+    "too many units": (lambda g: g.submit(signed(g.session, job(compute_units=65))), "policy", "policy.denied"),
+    "a low level": (lambda g: g.submit(signed(g.session, job(level=Level.MEDIUM))), "policy", "policy.denied"),
     "more than Cedar can count": (
         lambda g: g.submit(signed(g.session, job(qubits=2**63))),
         "policy",
@@ -303,13 +314,15 @@ def test_no_grant_outlives_its_session() -> None:
     assert ruling.grant.expires_at == NOW + 5
 
 
-def test_policies_see_the_groups_and_limits_that_were_authenticated() -> None:
+def test_policies_see_what_was_authenticated() -> None:
     gateway = Gateway(groups=("job-submitters", "quantum-users"))
     session = gateway.session
-    assert isinstance(gateway.submit(signed(session, job(qubits=24))).ruling, Granted)
+    asked = job(qubits=24, level=Level.QUANTUM, result=ResultType.F64, compute_units=32)
+    assert isinstance(gateway.submit(signed(session, asked)).ruling, Granted)
     query = gateway.decider.queries[-1]
-    assert (query.principal, query.host) == (CLIENT.key_id, AGENT.key_id)
-    assert "quantum-users" in query.groups
+    assert (query.principal, query.host, "quantum-users" in query.groups) == (CLIENT.key_id, AGENT.key_id, True)
+    assert isinstance(query.context, JobContext)
+    assert (query.context.level, query.context.result, query.context.compute_units) == ("quantum", "f64", 32)
     denied(gateway.submit(signed(session, job(qubits=25))), "policy", "policy.denied")
 
 

@@ -44,7 +44,10 @@ JOBS = {
     "deadline_ms": st.integers(0, 40_000) | LONG,
     "output_bytes": st.integers(0, 2**27) | LONG,
     "qubits": st.integers(0, 30) | LONG,
+    "compute_units": st.integers(0, 70) | LONG,
     "quantum": st.booleans(),
+    "level": st.sampled_from(["low", "medium", "high", "quantum"]) | st.text(max_size=8),
+    "result": st.text(max_size=8),
     "module_digest": st.text(max_size=64),
 }
 
@@ -107,6 +110,8 @@ def test_default_never_errs_and_allows_only_what_its_descriptions_say(query: Que
             assert context.body_verified
             assert context.memory_bytes <= 2**30
             assert context.qubits == 0 or "quantum-users" in query.groups
+            assert context.compute_units <= 64
+            assert context.level in ("high", "quantum")
 
 
 def test_digest_changes_with_the_extended_bundle() -> None:

@@ -124,6 +124,10 @@ def test_no_context_attribute_can_be_left_out(kind: type[SessionContext] | type[
         ("output_bytes", -1),
         ("body_bytes", -1),
         ("qubits", -1),
+        ("compute_units", -1),
+        ("compute_units", 64.0),
+        ("level", None),
+        ("result", b"bytes"),
         ("module_digest", b""),
     ],
 )

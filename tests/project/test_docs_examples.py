@@ -98,10 +98,17 @@ def step(command: str, folder: Path, environment: dict[str, str], started: list[
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The guest of docs/guests.md, compiled as the page says."""
+    """The guest of docs/guests.md; every guest of the page is compiled and run as the page says."""
     folder = tmp_path_factory.mktemp("a guest")
-    (source,) = blocks(GUESTS, "c")
-    (folder / "guest.c").write_text(source, encoding="utf-8")
+    # What introduces a source names its file.
+    sources = re.findall(
+        r"`([a-z]+\.(?:c|wat))`[^\n]*\n\n```(?:c|wat)\n(.*?)^```$",
+        GUESTS.read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    assert len(sources) == len(blocks(GUESTS, "c")) + len(blocks(GUESTS, "wat"))
+    for name, source in sources:
+        (folder / name).write_text(source, encoding="utf-8")
     play(GUESTS, folder)
     return (folder / "guest.wasm").read_bytes()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import tomllib
 from collections import Counter
@@ -16,10 +15,11 @@ import pytest
 
 from ringfence.agent.gpu.catalogue import KERNELS
 from ringfence.agent.quantum.gates import Gate
-from ringfence.agent.sandbox.hostcalls import HostCalls
-from ringfence.agent.sandbox.memory import GuestMemory
-from ringfence.agent.sandbox.port import BOUNDS
-from ringfence.agent.sandbox.wasi import Wasi
+from ringfence.agent.sandbox.imports import IMPORTS, RINGFENCE, WASI
+from ringfence.agent.sandbox.levels import Level, ResultType
+from ringfence.agent.sandbox.port import BOUNDS, MAX_MODULE_BYTES
+from ringfence.agent.sandbox.validation import CHECKS
+from ringfence.agent.sandbox.wasm import BOUNDS as MODULE_BOUNDS
 from ringfence.errors import Kind
 from ringfence.frame import commands, summary
 from ringfence.policies import Action, Query
@@ -91,11 +91,6 @@ def _shown(entry: object) -> str:
     return " ".join(map(str, entry)) if isinstance(entry, tuple) else str(entry)
 
 
-class NoBroker:
-    def exchange(self, batch: bytes) -> bytes:
-        return batch
-
-
 def test_the_readme_lists_the_commands_as_the_help_does() -> None:
     listed = {quoted(name)[0].removeprefix("ringfence "): what for name, what in rows("README.md", "command")}
     same("README.md", listed.items(), ((name, summary(module)) for name, module in commands().items()))
@@ -139,17 +134,31 @@ def test_errors_gives_each_kind_its_statuses() -> None:
 
 
 def test_guests_lists_what_the_sandbox_offers() -> None:
-    memory = GuestMemory(0, lambda _size: None)
-    calls = HostCalls(memory, NoBroker()).functions()
-    table = [cells for cells in rows("docs/guests.md", "function") if cells]
-    assert [(quoted(name)[0], kind) for name, kind, _ in table] == [
-        (name, f"({', '.join(function.parameters)}) → {', '.join(function.results)}".rstrip())
-        for name, function in calls.items()
+    table = [(quoted(name)[0], kind, meaning) for name, kind, meaning in rows("docs/guests.md", "function")]
+    assert table == [
+        (one.name, f"({', '.join(one.parameters)}) → {', '.join(one.results)}".rstrip(), one.meaning)
+        for one in IMPORTS.values()
+        if one.module == RINGFENCE
     ]
     page = (TREE / "docs" / "guests.md").read_text(encoding="utf-8")
     section = page.partition("## Imports from `wasi_snapshot_preview1`")[2].partition("\n## ")[0]
-    wasi = Wasi(memory, memoryview(b""), 0, clock=lambda _number: 0, random=os.urandom)
-    same("docs/guests.md", quoted(section), wasi.functions())
+    same("docs/guests.md", quoted(section), (one.name for one in IMPORTS.values() if one.module == WASI))
+
+
+def test_guests_lists_the_levels_checks_bounds_and_results() -> None:
+    page = "docs/guests.md"
+    assert [quoted(level)[0] for level, _, _ in rows(page, "level")] == list(Level)
+    listed = [
+        (quoted(name)[0], quoted(level)[0], code.strip("`"), threat)
+        for name, level, code, threat in rows(page, "check")
+    ]
+    assert listed == [
+        (check.name, check.level, "reports only" if check.code is None else check.code.name, check.threat)
+        for check in CHECKS.values()
+    ]
+    bounds = [(what, int(most)) for what, most in rows(page, "of")]
+    assert bounds == [("bytes", MAX_MODULE_BYTES), *MODULE_BOUNDS.items()]
+    assert [quoted(kind)[0] for kind, _ in rows(page, "result")] == list(ResultType)
 
 
 def test_guests_lists_the_kernels_gates_and_limits() -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import msgspec
 
+from ringfence.agent.api.jobs import JobLimits
+from ringfence.agent.confine.protections import Acceptable
+from ringfence.agent.sandbox.monitor import Thresholds
 from ringfence.attestation import AttestationError, parse_address
 from ringfence.config import SocketPath
 from ringfence.config.audit_section import EXAMPLE, AuditSettings
@@ -63,6 +66,26 @@ class AgentLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_ms: Annotated[int, msgspec.Meta(ge=1)] = 30_000
     output_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * MIB
     qubits: Annotated[int, msgspec.Meta(ge=0, le=24)] = 24
+    compute_units: Annotated[int, msgspec.Meta(ge=1, le=64)] = 64
+
+    def ceiling(self) -> JobLimits:
+        """The most that one job may ask for."""
+        return JobLimits(
+            memory_bytes=self.memory_bytes,
+            gpu_memory_bytes=self.gpu_memory_bytes,
+            deadline_ms=self.deadline_ms,
+            output_bytes=self.output_bytes,
+            qubits=self.qubits,
+            compute_units=self.compute_units,
+        )
+
+
+class SandboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which protections this host may lack, how much compiled code it keeps on its disk, and what is watched."""
+
+    accept_missing: tuple[Acceptable, ...] = ()
+    module_cache_bytes: Annotated[int, msgspec.Meta(ge=0, le=1024 * 1024 * MIB)] = 256 * MIB
+    monitor: Thresholds = Thresholds()
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +119,18 @@ gpu_memory_bytes = 1073741824          # of one job
 deadline_ms = 30000                    # of one job; then its processes are killed
 output_bytes = 67108864                # of one job
 qubits = 24                            # of one job; 0 on a host without the quantum extra
+compute_units = 64                     # of one job: its share of thread time while jobs contend, of 64
+
+[sandbox]
+accept_missing = []                    # what this host may lack at levels high and quantum: "landlock", "namespaces"
+module_cache_bytes = 268435456         # compiled modules kept in state/modules; 0: none
+
+[sandbox.monitor]                      # beyond these a job's monitor raises an event; 0: not watched
+processor_percent = 150                # of one processor
+memory_percent = 100                   # of the job's memory and twice its output
+commands_per_second = 0                # that a guest gives its devices
+checkpoint_gap_ms = 0                  # between two calls of security_checkpoint
+kill = []                              # events that kill: "processor", "memory", "commands", "checkpoints"
 """
 
     socket: SocketPath
@@ -107,15 +142,19 @@ qubits = 24                            # of one job; 0 on a host without the qua
     attestation: AttestationSettings = AttestationSettings()
     audit: AuditSettings = AuditSettings()
     limits: AgentLimits = AgentLimits()
+    sandbox: SandboxSettings = SandboxSettings()
 
     def open(self) -> Opened:
         """Loads the keys and the trust list. Raises `TrustError`, and `KeyStoreError` for the log's second key.
 
         That key is looked at and forgotten: only the process that signs with it holds it (`open_daemon_log`).
         """
+        from ringfence.attestation.anchoring import configured_anchor
         from ringfence.keystore.signing import load_second_key
         from ringfence.trust import load_private
         from ringfence.trust.watch import TrustFile
 
         load_second_key(self.audit)
+        # The file alone; no TPM is asked.
+        configured_anchor(self.audit.anchor.path, "")
         return Opened(load_private(self.key), TrustFile(self.trust))

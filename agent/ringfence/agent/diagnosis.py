@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from ringfence.agent.confine.protections import PROTECTIONS, Need
 from ringfence.agent.sandbox.lockdown import HostFeatures
 
 CHILD_DEADLINE_S = 20.0
@@ -29,7 +30,6 @@ from hip import hip
 error, count = hip.hipGetDeviceCount()
 print(int(error), count)
 """
-_TRY_USER_NAMESPACE = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x10000000) != 0)"  # CLONE_NEWUSER
 
 
 class Status(enum.Enum):
@@ -142,38 +142,36 @@ def post_quantum() -> Finding:
     return Finding("libraries", "post-quantum", Status.OK, True, "ML-KEM-768 and ML-DSA-65 work", meaning)
 
 
-def kernel(features: HostFeatures) -> Iterator[Finding]:
-    """What the kernel offers a sandbox."""
+def protections(present: Set[str], features: HostFeatures) -> Iterator[Finding]:
+    """The sandbox's protections, by the names of those that this host has."""
+    for protection in PROTECTIONS:
+        there = protection.name in present
+        status, found = (Status.OK, "available") if there else (Status.LACKING, "not available")
+        if protection.name == "namespaces" and not there and features.userns:
+            status, found = Status.BROKEN, "the kernel allows them, but making them fails"
+        meaning = protection.meaning
+        if protection.need is Need.STRICT:
+            meaning += (
+                "; a job at level high or quantum is refused without it, unless [sandbox] accept_missing names it"
+            )
+        yield Finding(
+            "sandbox",
+            protection.name,
+            status,
+            protection.need is Need.ALWAYS,
+            found,
+            meaning,
+            "" if there else protection.mend,
+        )
 
-    def finding(name: str, there: bool, required: bool, meaning: str, mend: str, found: str = "") -> Finding:
-        status = Status.OK if there else Status.LACKING
-        shown = found or ("available" if there else "not available")
-        return Finding("kernel", name, status, required, shown, meaning, "" if there else mend)
 
-    yield finding("seccomp", features.seccomp, True, "takes system calls from guests",
-                  "Use a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64.")  # fmt: skip
-    yield finding("pidfd", features.pidfd, True, "kills a job at its deadline without mistake",
-                  "Use Linux 5.3 or later; in a container, allow pidfd_open.")  # fmt: skip
-    yield finding("landlock", features.landlock_abi > 0, False, "a second wall around files",
-                  "Boot with landlock in lsm= (Linux 5.13 or later).",
-                  f"ABI {features.landlock_abi}" if features.landlock_abi else "")  # fmt: skip
-    yield finding("memfd_secret", features.memfd_secret, False, "hides keys in memory from the kernel's own mappings",
-                  "Boot with secretmem.enable=1 (Linux 5.14 or later).")  # fmt: skip
-    yield finding("cgroup2", features.cgroup2_delegated, False, "limits for all jobs together",
-                  "Run under systemd with Delegate=yes.")  # fmt: skip
-
-
-def user_namespaces(features: HostFeatures) -> Finding:
-    """Whether this account may make user namespaces: tried, because a container may forbid what the kernel allows."""
-    meaning = "a second wall around jobs"
-    tried = _child(_TRY_USER_NAMESPACE)
-    if tried is not None and tried.returncode == 0:
-        return Finding("permissions", "user namespaces", Status.OK, False, "may be made", meaning)
-    if features.userns:
-        found, mend = "the kernel allows them, but making one fails", "In a container, allow unshare in its profile."
-        return Finding("permissions", "user namespaces", Status.BROKEN, False, found, meaning, mend)
-    mend = "sysctl user.max_user_namespaces=15000; on Ubuntu also kernel.apparmor_restrict_unprivileged_userns=0"
-    return Finding("permissions", "user namespaces", Status.LACKING, False, "may not be made", meaning, mend)
+def secret_memory(features: HostFeatures) -> Finding:
+    """Memory that the kernel itself does not map (memfd_secret(2))."""
+    meaning = "hides keys in memory from the kernel's own mappings"
+    if features.memfd_secret:
+        return Finding("kernel", "memfd_secret", Status.OK, False, "available", meaning)
+    mend = "Boot with secretmem.enable=1 (Linux 5.14 or later)."
+    return Finding("kernel", "memfd_secret", Status.LACKING, False, "not available", meaning, mend)
 
 
 def locked_memory(soft_limit: int) -> Finding:

@@ -57,6 +57,7 @@ def examine(state: Path) -> list[Finding]:
     import sys
 
     from ringfence.agent import diagnosis
+    from ringfence.agent.confine.protections import survey, try_namespaces
     from ringfence.agent.sandbox.lockdown import probe
 
     features = probe()
@@ -66,8 +67,8 @@ def examine(state: Path) -> list[Finding]:
         diagnosis.interpreter(sys.version_info[:3]),
         *(diagnosis.library(wanted) for wanted in diagnosis.LIBRARIES),
         diagnosis.post_quantum(),
-        *diagnosis.kernel(features),
-        diagnosis.user_namespaces(features),
+        *diagnosis.protections(survey(features, namespaces=try_namespaces()), features),
+        diagnosis.secret_memory(features),
         diagnosis.locked_memory(soft_limit),
         diagnosis.disk(state),
         diagnosis.tpm(dev),

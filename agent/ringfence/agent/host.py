@@ -12,6 +12,7 @@ from ringfence.agent.api.errors import AGENT_BUSY, GrantError
 from ringfence.agent.api.grants import open_grant
 from ringfence.agent.api.jobs import (
     HOST_PROOF_CONTEXT,
+    ActiveJob,
     JobLimits,
     Receipt,
     Usage,
@@ -19,16 +20,26 @@ from ringfence.agent.api.jobs import (
     sign_receipt,
 )
 from ringfence.agent.channels import Channels
-from ringfence.agent.errors import CANCELLED, DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT, PROCESS_STUCK, SandboxError
+from ringfence.agent.errors import (
+    CANCELLED,
+    DEADLINE,
+    MEMORY_LIMIT,
+    MONITOR_KILLED,
+    OUTPUT_LIMIT,
+    PROCESS_STUCK,
+    SYSCALL_DENIED,
+    SandboxError,
+)
 from ringfence.agent.sandbox import port
+from ringfence.agent.sandbox.monitor import ActiveKernel, Event
 from ringfence.agent.spent import SpentIds
 from ringfence.attestation import evidence
 from ringfence.crypto import Signer, digest, verify_mac
 from ringfence.crypto.handshake import NO_SHARES, Random, Shares
-from ringfence.errors import RingfenceError
+from ringfence.errors import INTERNAL, Code, RingfenceError
 from ringfence.trust import TrustList
 
-_KILLED = (DEADLINE, MEMORY_LIMIT, OUTPUT_LIMIT, PROCESS_STUCK)
+_KILLED = (DEADLINE, MEMORY_LIMIT, MONITOR_KILLED, OUTPUT_LIMIT, PROCESS_STUCK, SYSCALL_DENIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,10 @@ class _Run:
 
 
 class HostAgent:
-    """One host's agent. Everything it needs is handed to it; it opens nothing itself."""
+    """One host's agent. Everything it needs is handed to it; it opens nothing itself.
+
+    `active` says what the sandbox runs now.
+    """
 
     def __init__(
         self,
@@ -65,6 +79,7 @@ class HostAgent:
         clock_ns: Callable[[], int],
         ticks_ns: Callable[[], int],
         random: Random,
+        active: Callable[[], tuple[ActiveKernel, ...]],
         shares: Shares = NO_SHARES,
     ) -> None:
         self.channels = Channels(signer, trust, random, shares)
@@ -79,6 +94,8 @@ class HostAgent:
         self._clock_ns = clock_ns
         self._ticks_ns = ticks_ns
         self._random = random
+        self._active = active
+        self._admitted: dict[str, Admitted] = {}
 
     def now(self) -> int:
         """Seconds since the Unix epoch."""
@@ -117,6 +134,28 @@ class HostAgent:
         finally:
             self._free += 1
 
+    def active(self) -> tuple[ActiveJob, ...]:
+        """The jobs that run now, the oldest first."""
+        return tuple(
+            ActiveJob(kernel.job_id, kernel.since, kernel.level, _told_limits(kernel.limits), _told(kernel.usage))
+            for kernel in self._active()
+        )
+
+    def alert(self, job_id: str, event: Event) -> None:
+        """Records what the monitor of a running job has seen. Nobody waits for the record."""
+        job = self._admitted.get(job_id)
+        self._log.append(
+            audit.Alert(
+                event="killed" if event.kill else "raised",
+                job_id=job_id,
+                session=job.grant.session if job else "",
+                principal=job.grant.principal if job else "",
+                watched=event.watched.value,
+                measured=event.measured,
+                allowed=event.allowed,
+            )
+        )
+
     def _admit(self, channel: str, presented: Presented) -> Admitted:
         """The job, with a place taken for it."""
         # Checked before admission, so that a busy host does not spend the grant.
@@ -138,45 +177,62 @@ class HostAgent:
         return job
 
     async def _run_admitted(self, job_id: str, job: Admitted) -> Finished:
-        # Durable before the guest starts: a restart must know that this grant and this nonce are spent.
-        await self._record(_admission(job_id, job))
-        started_at, started_ns = self.now(), self._ticks_ns()
+        code: Code | None = None
         try:
-            run = await self._run(job)
+            # Durable before the guest starts: a restart must know that this grant and this nonce are spent.
+            await self._record(_admission(job_id, job))
+            # Until it has an end of its own, what ends it is a defect of this agent.
+            code = INTERNAL
+            finished, record = await self._finish(job_id, job)
+            code = None
         except asyncio.CancelledError:
-            # Nobody waits for the answer any more; the record is written, not awaited.
-            self._log.append(
-                audit.Job(
-                    event="killed",
-                    job_id=job_id,
-                    session=job.grant.session,
-                    principal=job.grant.principal,
-                    code=CANCELLED.name,
-                    limits=_limits(job),
-                )
-            )
+            code = CANCELLED
             raise
+        finally:
+            if code is not None:
+                # Nobody waits for the answer any more; the record is written, not awaited.
+                self._log.append(
+                    audit.Job(
+                        event="killed",
+                        job_id=job_id,
+                        session=job.grant.session,
+                        principal=job.grant.principal,
+                        grant_id=job.grant.grant_id,
+                        code=code.name,
+                        limits=_limits(job),
+                    )
+                )
+        await self._record(record)
+        return finished
+
+    async def _finish(self, job_id: str, job: Admitted) -> tuple[Finished, audit.Job]:
+        """Run a job to its end; the answer, and the record that must be durable before it leaves."""
+        started_at, started_ns = self.now(), self._ticks_ns()
+        self._admitted[job_id] = job
+        try:
+            run = await self._run(job_id, job)
+        finally:
+            del self._admitted[job_id]
         receipt, signature = sign_receipt(
             self._signer, self._receipt(job_id, job, run, started_at=started_at, finished_at=self.now())
         )
-        code = run.failure.code.name if run.failure else ""
-        await self._record(
-            audit.Job(
-                event="killed" if run.failure and run.failure.code in _KILLED else "finished",
-                job_id=job_id,
-                session=job.grant.session,
-                principal=job.grant.principal,
-                grant_id=job.grant.grant_id,
-                code=code,
-                result_digest=digest(run.output).hex(),
-                receipt_digest=digest(receipt).hex(),
-                limits=_limits(job),
-                duration_us=(self._ticks_ns() - started_ns) // 1000,
-            )
+        record = audit.Job(
+            event="killed" if run.failure and run.failure.code in _KILLED else "finished",
+            job_id=job_id,
+            session=job.grant.session,
+            principal=job.grant.principal,
+            grant_id=job.grant.grant_id,
+            code=run.failure.code.name if run.failure else "",
+            result_digest=digest(run.output).hex(),
+            receipt_digest=digest(receipt).hex(),
+            limits=_limits(job),
+            duration_us=(self._ticks_ns() - started_ns) // 1000,
         )
-        return Finished(run.output, receipt, signature, run.failure)
+        if run.failure and run.failure.code is SYSCALL_DENIED:
+            self._log.append(_attempt(job_id, job))
+        return Finished(run.output, receipt, signature, run.failure), record
 
-    async def _run(self, job: Admitted) -> _Run:
+    async def _run(self, job_id: str, job: Admitted) -> _Run:
         limits = job.statement.limits
         try:
             guest = port.GuestJob(
@@ -188,7 +244,11 @@ class HostAgent:
                     deadline_ms=limits.deadline_ms,
                     output_bytes=limits.output_bytes,
                     qubits=limits.qubits,
+                    compute_units=limits.compute_units,
                 ),
+                level=job.statement.level,
+                result=job.statement.result,
+                job_id=job_id,
             )
             outcome = await self._sandbox.run(guest)
         except port.GuestError as error:
@@ -198,7 +258,6 @@ class HostAgent:
         return _Run(outcome.output, outcome.usage, None)
 
     def _receipt(self, job_id: str, job: Admitted, run: _Run, *, started_at: int, finished_at: int) -> Receipt:
-        usage = run.usage
         return Receipt(
             job_id=job_id,
             host=self._signer.key_id,
@@ -212,16 +271,9 @@ class HostAgent:
             bundle_digest=job.grant.bundle_digest,
             attestation_digest=job.grant.attestation_digest,
             limits=job.statement.limits,
-            usage=Usage(
-                wall_ms=round(usage.wall_ms, 3),
-                cpu_ms=round(usage.cpu_ms, 3),
-                peak_memory_bytes=usage.peak_memory_bytes,
-                peak_gpu_bytes=usage.peak_gpu_bytes,
-                launches=usage.launches,
-                gates=usage.gates,
-                measurements=usage.measurements,
-                checkpoints=usage.checkpoints,
-            ),
+            level=job.statement.level,
+            result=job.statement.result,
+            usage=_told(run.usage),
             code=run.failure.code.name if run.failure else "",
             started_at=started_at,
             finished_at=finished_at,
@@ -257,6 +309,18 @@ def _admission(job_id: str, job: Admitted) -> audit.Job:
     )
 
 
+def _attempt(job_id: str, job: Admitted) -> audit.Alert:
+    """That a process of a job tried a system call for which the kernel killed it."""
+    return audit.Alert(
+        event="killed",
+        job_id=job_id,
+        session=job.grant.session,
+        principal=job.grant.principal,
+        watched="system_calls",
+        measured=1,
+    )
+
+
 def _limits(job: Admitted) -> audit.JobLimits:
     limits = job.statement.limits
     return audit.JobLimits(
@@ -265,4 +329,29 @@ def _limits(job: Admitted) -> audit.JobLimits:
         deadline_ms=limits.deadline_ms,
         output_bytes=limits.output_bytes,
         qubits=limits.qubits,
+        compute_units=limits.compute_units,
+    )
+
+
+def _told(usage: port.Usage) -> Usage:
+    return Usage(
+        wall_ms=round(usage.wall_ms, 3),
+        cpu_ms=round(usage.cpu_ms, 3),
+        peak_memory_bytes=usage.peak_memory_bytes,
+        peak_gpu_bytes=usage.peak_gpu_bytes,
+        launches=usage.launches,
+        gates=usage.gates,
+        measurements=usage.measurements,
+        checkpoints=usage.checkpoints,
+    )
+
+
+def _told_limits(limits: port.Limits) -> JobLimits:
+    return JobLimits(
+        memory_bytes=limits.memory_bytes,
+        gpu_memory_bytes=limits.gpu_memory_bytes,
+        deadline_ms=limits.deadline_ms,
+        output_bytes=limits.output_bytes,
+        qubits=limits.qubits,
+        compute_units=limits.compute_units,
     )

@@ -1,34 +1,48 @@
 """The command ring's wire format: what a guest's worker tells its device broker, and what it hears back.
 
-Sans-IO. A *batch* is what a worker sends in one crossing: any number of asynchronous commands, of which only the last
-may be synchronous. The broker answers each batch with one *reply*. Both travel as a frame, a little-endian u32 length
-and that many bytes, over a socket pair that names the job, so that no byte of a batch says whose it is.
+Sans-IO. Commands travel in a *request* file that both processes map: a ring of `SLOTS` slots of 32 bytes. Slot number
+n, counted from the job's start, lies at n modulo `SLOTS`; a position never goes backwards. For each batch the worker
+sends a *crossing*, the u64 number of slots appended so far, over the socket pair that names the job, so that no byte
+of a batch says whose it is. The broker answers each crossing, in order, with an *answer*: u64 slots consumed, u32
+status, u32 length of the payload that lies in the *reply* file. Until it has its answer, a batch's slots stay taken:
+that is the worker's credit. A batch holds any number of asynchronous commands, of which only the last may be
+synchronous.
 
-A worker runs hostile code: `decode_batch` trusts no length, count or opcode.
+A worker runs hostile code: `Intake` trusts no position and copies each batch out of the shared map exactly once, and
+`decode_batch` trusts no opcode, length or count of that copy.
 
-Command encodings (little-endian, packed), after a one-byte opcode:
+A command is one slot, little-endian: u32 opcode, u32 a, u64 b, u64 c, u64 d; what an opcode does not name is not
+looked at. A payload follows in as many whole slots as it needs.
 
-    1  ALLOC       u64 bytes                                  synchronous, reply payload: u64 address, 0 when full
-    2  WRITE       u64 address, u32 length, payload           host to device
-    3  READ        u64 address, u32 length                    synchronous, reply payload: the bytes
-    4  COPY        u64 destination, u64 source, u64 bytes     device to device
-    5  LAUNCH      u8 name length, name, u32 grid, u32 block, u8 count, u64 * count
-    6  SYNC        u32 stream                                 synchronous, empty reply
-    7  GATE        u32 gate, u32 qubits, f64 angle            qubits: first in the low 16 bits, second in the high
-    8  MEASURE     u32 qubit, u32 basis                       synchronous, reply payload: u8 outcome
-    9  CHECKPOINT  u32 id
+    1  ALLOC    b bytes                                        synchronous; payload: u64 address, 0 when full
+    2  WRITE    a length, b address; payload                   host to device
+    3  READ     a length, b address                            synchronous; payload: the bytes
+    4  COPY     b destination, c source, d bytes               device to device
+    5  LAUNCH   a u8 name length, u8 count; b u32 grid, u32 block; payload: u64 * count, name
+    6  SYNC     a stream                                       synchronous; no payload
+    7  GATE     a gate, b qubits, d f64 angle                  qubits: first in the low 16 bits, second in the high
+    8  MEASURE  a qubit, b basis                               synchronous; payload: u8 outcome
 """
 
 from __future__ import annotations
 
 import struct
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from ringfence.agent.errors import BROKER_PROTOCOL, SandboxError
 
-MAX_FRAME = 16 * 1024 * 1024 + 64
-MAX_NAME = 63
-MAX_ARGUMENTS = 16
+SLOT_BYTES: Final = 32
+SLOTS: Final = 32768
+REQUEST_BYTES: Final = SLOTS * SLOT_BYTES
+REPLY_BYTES: Final = 1024 * 1024
+CROSSING_BYTES: Final = 8
+ANSWER_BYTES: Final = 16
+MAX_NAME: Final = 63
+MAX_ARGUMENTS: Final = 16
+GATE_OPCODE: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,175 +111,253 @@ class Measure:
     basis: int
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The guest reports progress."""
+Command = Alloc | Write | Read | Copy | Launch | Sync | Gate | Measure
 
-    number: int
-
-
-Command = Alloc | Write | Read | Copy | Launch | Sync | Gate | Measure | Checkpoint
-SYNCHRONOUS = (Alloc, Read, Sync, Measure)
-
-_ALLOC, _WRITE, _READ, _COPY, _LAUNCH, _SYNC, _GATE, _MEASURE, _CHECKPOINT = range(1, 10)
-_U8 = struct.Struct("<B")
-_U32 = struct.Struct("<I")
-_U64 = struct.Struct("<Q")
-_ADDRESS = struct.Struct("<QI")
-_COPY_BODY = struct.Struct("<QQQ")
-_GRID = struct.Struct("<IIB")
-_GATE_BODY = struct.Struct("<IId")
-_MEASURE_BODY = struct.Struct("<II")
+_OPCODE = struct.Struct("<I")
+_ALLOC = struct.Struct("<IIQ16x")
+_TRANSFER = struct.Struct("<IIQ16x")
+_COPY = struct.Struct("<I4xQQQ")
+_LAUNCH = struct.Struct("<IBB2xII16x")
+_SYNC = struct.Struct("<II24x")
+_GATE = struct.Struct("<IIQ8xd")
+_MEASURE = struct.Struct("<IIQ16x")
+_CROSSING = struct.Struct("<Q")
+_ANSWER = struct.Struct("<QII")
+_ACCEPTED, _REFUSED = 0, 1
 
 
 def encode(command: Command) -> bytes:
-    """The bytes of one command."""
+    """The slots of one command."""
     match command:
         case Alloc(size):
-            return _U8.pack(_ALLOC) + _U64.pack(size)
+            return _ALLOC.pack(1, 0, size)
         case Write(address, data):
-            return _U8.pack(_WRITE) + _ADDRESS.pack(address, len(data)) + data
+            return encode_write(address, len(data)) + data + bytes(-len(data) % SLOT_BYTES)
         case Read(address, length):
-            return _U8.pack(_READ) + _ADDRESS.pack(address, length)
+            return _TRANSFER.pack(3, length, address)
         case Copy(destination, source, size):
-            return _U8.pack(_COPY) + _COPY_BODY.pack(destination, source, size)
+            return _COPY.pack(4, destination, source, size)
         case Launch(kernel, grid, block, arguments):
             name = kernel.encode("ascii")
-            head = _U8.pack(_LAUNCH) + _U8.pack(len(name)) + name + _GRID.pack(grid, block, len(arguments))
-            return head + b"".join(map(_U64.pack, arguments))
+            payload = struct.pack(f"<{len(arguments)}Q", *arguments) + name
+            head = _LAUNCH.pack(5, len(name), len(arguments), grid, block)
+            return head + payload + bytes(-len(payload) % SLOT_BYTES)
         case Sync(stream):
-            return _U8.pack(_SYNC) + _U32.pack(stream)
+            return _SYNC.pack(6, stream)
         case Gate(gate, qubits, angle):
-            return _U8.pack(_GATE) + _GATE_BODY.pack(gate, qubits, angle)
+            return _GATE.pack(GATE_OPCODE, gate, qubits, angle)
         case Measure(qubit, basis):
-            return _U8.pack(_MEASURE) + _MEASURE_BODY.pack(qubit, basis)
-        case Checkpoint(number):
-            return _U8.pack(_CHECKPOINT) + _U32.pack(number)
+            return _MEASURE.pack(8, qubit, basis)
 
 
-class _Reader:
-    """Takes fields off a batch; running short is a protocol error, never a partial value."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def left(self) -> int:
-        return len(self._data) - self._at
-
-    def take(self, count: int) -> bytes:
-        if count > self.left():
-            raise _broken(f"a field of {count} bytes runs past the end of the batch at offset {self._at}")
-        self._at += count
-        return self._data[self._at - count : self._at]
-
-    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
-        return layout.unpack(self.take(layout.size))
+def encode_write(address: int, length: int) -> bytes:
+    """The slot of a WRITE, for a caller that lays its payload behind it without a copy in between."""
+    return _TRANSFER.pack(2, length, address)
 
 
 def decode_batch(batch: bytes) -> list[Command]:
     """The commands of a batch, in order.
 
-    Raises `SandboxError` (`sandbox.broker_protocol`) on an unknown opcode, a field past the end, a name that is not
+    Raises `SandboxError` (`sandbox.broker_protocol`) on an unknown opcode, a payload past the end, a name that is not
     printable ASCII, or a synchronous command that is not the last.
     """
-    if len(batch) > MAX_FRAME:
-        raise _broken(f"a batch of {len(batch)} bytes is longer than {MAX_FRAME}")
-    reader = _Reader(batch)
+    end = len(batch)
+    if end % SLOT_BYTES or end > REQUEST_BYTES:
+        raise _broken(f"a batch of {end} bytes is not one of up to {SLOTS} slots")
     commands: list[Command] = []
-    while reader.left():
-        if commands and isinstance(commands[-1], SYNCHRONOUS):
+    at = 0
+    while at < end:
+        (opcode,) = _OPCODE.unpack_from(batch, at)
+        if opcode >= len(_DECODERS):
+            raise _broken(f"opcode {opcode} does not exist")
+        command, payload = _DECODERS[opcode](batch, at)
+        commands.append(command)
+        at += SLOT_BYTES + -(-payload // SLOT_BYTES) * SLOT_BYTES
+        if at < end and opcode in _SYNCHRONOUS:
             raise _broken("a synchronous command is followed by another command in its batch")
-        commands.append(_decode_one(reader))
     return commands
 
 
-def _decode_one(reader: _Reader) -> Command:
-    (opcode,) = reader.unpack(_U8)
-    match opcode:
-        case 1:
-            return Alloc(*reader.unpack(_U64))
-        case 2:
-            address, length = reader.unpack(_ADDRESS)
-            return Write(address, reader.take(length))
-        case 3:
-            return Read(*reader.unpack(_ADDRESS))
-        case 4:
-            return Copy(*reader.unpack(_COPY_BODY))
-        case 5:
-            return _decode_launch(reader)
-        case 6:
-            return Sync(*reader.unpack(_U32))
-        case 7:
-            gate, qubits, angle = reader.unpack(_GATE_BODY)
-            return Gate(gate, qubits, float(angle))
-        case 8:
-            return Measure(*reader.unpack(_MEASURE_BODY))
-        case 9:
-            return Checkpoint(*reader.unpack(_U32))
-        case _:
-            raise _broken(f"opcode {opcode} does not exist")
+def _decode_zero(_batch: bytes, _at: int) -> tuple[Command, int]:
+    raise _broken("opcode 0 does not exist")
 
 
-def _decode_launch(reader: _Reader) -> Launch:
-    (length,) = reader.unpack(_U8)
+def _decode_alloc(batch: bytes, at: int) -> tuple[Command, int]:
+    return Alloc(_ALLOC.unpack_from(batch, at)[2]), 0
+
+
+def _decode_write(batch: bytes, at: int) -> tuple[Command, int]:
+    _, length, address = _TRANSFER.unpack_from(batch, at)
+    return Write(address, _payload(batch, at, length)), length
+
+
+def _decode_read(batch: bytes, at: int) -> tuple[Command, int]:
+    _, length, address = _TRANSFER.unpack_from(batch, at)
+    return Read(address, length), 0
+
+
+def _decode_copy(batch: bytes, at: int) -> tuple[Command, int]:
+    _, destination, source, size = _COPY.unpack_from(batch, at)
+    return Copy(destination, source, size), 0
+
+
+def _decode_launch(batch: bytes, at: int) -> tuple[Command, int]:
+    _, length, count, grid, block = _LAUNCH.unpack_from(batch, at)
     if not 0 < length <= MAX_NAME:
         raise _broken(f"a kernel name of {length} bytes is not between 1 and {MAX_NAME}")
-    name = reader.take(length)
-    if not all(0x21 <= byte <= 0x7E for byte in name):
-        raise _broken("a kernel name holds a byte that is not printable ASCII")
-    grid, block, count = reader.unpack(_GRID)
     if count > MAX_ARGUMENTS:
         raise _broken(f"a launch with {count} arguments has more than {MAX_ARGUMENTS}")
-    arguments = tuple(reader.unpack(_U64)[0] for _ in range(count))
-    return Launch(name.decode("ascii"), grid, block, arguments)
+    payload = _payload(batch, at, 8 * count + length)
+    name = payload[8 * count :]
+    if not all(0x21 <= byte <= 0x7E for byte in name):
+        raise _broken("a kernel name holds a byte that is not printable ASCII")
+    arguments = struct.unpack_from(f"<{count}Q", payload)
+    return Launch(name.decode("ascii"), grid, block, arguments), len(payload)
+
+
+def _decode_sync(batch: bytes, at: int) -> tuple[Command, int]:
+    return Sync(_SYNC.unpack_from(batch, at)[1]), 0
+
+
+def _decode_gate(batch: bytes, at: int) -> tuple[Command, int]:
+    _, gate, qubits, angle = _GATE.unpack_from(batch, at)
+    return Gate(gate, qubits, angle), 0
+
+
+def _decode_measure(batch: bytes, at: int) -> tuple[Command, int]:
+    _, qubit, basis = _MEASURE.unpack_from(batch, at)
+    return Measure(qubit, basis), 0
+
+
+# By opcode: gives the command whose slot begins there, and the length of the payload behind it.
+_DECODERS: Final[tuple[Callable[[bytes, int], tuple[Command, int]], ...]] = (
+    _decode_zero,
+    _decode_alloc,
+    _decode_write,
+    _decode_read,
+    _decode_copy,
+    _decode_launch,
+    _decode_sync,
+    _decode_gate,
+    _decode_measure,
+)
+_SYNCHRONOUS: Final = frozenset((1, 3, 6, 8))
+
+
+def _payload(batch: bytes, at: int, length: int) -> bytes:
+    """The `length` bytes behind the slot that begins at `at`."""
+    start = at + SLOT_BYTES
+    if length > len(batch) - start:
+        raise _broken(f"a payload of {length} bytes runs past the end of its batch")
+    return batch[start : start + length]
+
+
+class Intake:
+    """The broker's side of a request file that its worker goes on writing: takes each batch out of it once."""
+
+    def __init__(self, request: memoryview) -> None:
+        self._request = request
+        self.consumed = 0
+
+    def take(self, crossing: bytes) -> bytes:
+        """The batch that `crossing` announces, as the broker's own bytes.
+
+        Raises `SandboxError` (`sandbox.broker_protocol`) when it is no crossing, or its position lies behind the last
+        one or further ahead than the ring is long.
+        """
+        if len(crossing) != CROSSING_BYTES:
+            raise _broken(f"a crossing has {len(crossing)} bytes instead of {CROSSING_BYTES}")
+        (appended,) = _CROSSING.unpack(crossing)
+        if not 0 <= appended - self.consumed <= SLOTS:
+            raise _broken(f"slot {appended} does not follow slot {self.consumed} in a ring of {SLOTS}")
+        start = self.consumed % SLOTS * SLOT_BYTES
+        end = start + (appended - self.consumed) * SLOT_BYTES
+        batch = bytes(self._request[start:end])
+        if end > REQUEST_BYTES:
+            batch += self._request[: end - REQUEST_BYTES]
+        self.consumed = appended
+        return batch
+
+
+class Outlet:
+    """The worker's side of a request file: puts batches into free slots and knows which of them were answered."""
+
+    def __init__(self, request: memoryview) -> None:
+        self._request = request
+        self._appended = 0
+        self._consumed = 0
+        self._unanswered: deque[int] = deque()
+
+    @property
+    def free(self) -> int:
+        """How many slots may be put before an answer is needed."""
+        return SLOTS - (self._appended - self._consumed)
+
+    @property
+    def unanswered(self) -> int:
+        """How many crossings have no answer yet."""
+        return len(self._unanswered)
+
+    def put(self, slots: bytes | memoryview) -> bytes:
+        """Append whole slots, at most `free`; returns the crossing to send."""
+        start = self._appended % SLOTS * SLOT_BYTES
+        end = start + len(slots)
+        if end <= REQUEST_BYTES:
+            self._request[start:end] = slots
+        else:
+            fits = REQUEST_BYTES - start
+            self._request[start:] = slots[:fits]
+            self._request[: end - REQUEST_BYTES] = slots[fits:]
+        self._appended += len(slots) // SLOT_BYTES
+        self._unanswered.append(self._appended)
+        return _CROSSING.pack(self._appended)
+
+    def settle(self, answer: bytes, reply: memoryview) -> memoryview | Refusal:
+        """What the broker answered to the oldest crossing that had no answer; a payload is a view of the reply file.
+
+        Raises `SandboxError` (`sandbox.broker_protocol`) when this cannot be its answer.
+        """
+        if len(answer) != ANSWER_BYTES:
+            raise _broken(f"an answer has {len(answer)} bytes instead of {ANSWER_BYTES}")
+        consumed, status, length = _ANSWER.unpack(answer)
+        if not self._unanswered or consumed != self._unanswered.popleft():
+            raise _broken(f"slot {consumed} was answered out of turn")
+        self._consumed = consumed
+        if status > _REFUSED or length > len(reply):
+            raise _broken(f"an answer of status {status} with {length} bytes does not exist")
+        payload = reply[:length]
+        return payload if status == _ACCEPTED else _decode_refusal(bytes(payload))
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """The broker's answer to a batch: `payload` of its synchronous command, or the code and message of a refusal."""
+class Refusal:
+    """Why the broker ended the job: the code's name, and a message."""
 
-    payload: bytes = b""
-    code: str = ""
-    message: str = ""
-
-
-def encode_reply(reply: Reply) -> bytes:
-    """The bytes of a reply: u8 0 and the payload, or u8 1, u8 length, code, message."""
-    if not reply.code:
-        return b"\x00" + reply.payload
-    code = reply.code.encode("ascii")
-    return b"\x01" + _U8.pack(len(code)) + code + reply.message.encode()
+    code: str
+    message: str
 
 
-def decode_reply(data: bytes) -> Reply:
-    """The reply in `data`. Raises `SandboxError` when it is none."""
-    reader = _Reader(data)
-    (status,) = reader.unpack(_U8)
-    if status == 0:
-        return Reply(payload=reader.take(reader.left()))
-    if status != 1:
-        raise _broken(f"reply status {status} does not exist")
-    (length,) = reader.unpack(_U8)
-    code = reader.take(length)
-    message = reader.take(reader.left())
+def encode_answer(consumed: int, result: bytes | Refusal) -> tuple[bytes, bytes]:
+    """The answer to the crossing up to slot `consumed`, and the payload to lay into the reply file before it is sent.
+
+    `result` is the payload of the batch's synchronous command, or nothing, or the refusal.
+    """
+    if isinstance(result, Refusal):
+        code = result.code.encode("ascii")
+        payload = bytes([len(code)]) + code + result.message.encode()
+        return _ANSWER.pack(consumed, _REFUSED, len(payload)), payload
+    return _ANSWER.pack(consumed, _ACCEPTED, len(result)), result
+
+
+def _decode_refusal(payload: bytes) -> Refusal:
+    """A refusal: u8 length, code, message."""
+    length = payload[0] if payload else 0
+    if not 0 < length < len(payload):
+        raise _broken("a refusal has no code")
     try:
-        return Reply(code=code.decode("ascii"), message=message.decode())
+        return Refusal(payload[1 : 1 + length].decode("ascii"), payload[1 + length :].decode())
     except UnicodeDecodeError as error:
         raise _broken("a refusal is not text") from error
-
-
-def frame(data: bytes) -> bytes:
-    """`data` behind its length."""
-    return _U32.pack(len(data)) + data
-
-
-def frame_length(header: bytes) -> int:
-    """The length that a 4-byte frame header announces; raises when it is more than a frame may hold."""
-    (length,) = _U32.unpack(header)
-    if length > MAX_FRAME:
-        raise _broken(f"a frame of {length} bytes is longer than {MAX_FRAME}")
-    return int(length)
 
 
 def _broken(what: str) -> SandboxError:

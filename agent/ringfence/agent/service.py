@@ -15,6 +15,7 @@ from ringfence.agent.api import failures
 from ringfence.agent.api._pb import agent_pb2 as pb
 from ringfence.agent.api._pb.agent_pb2_grpc import AgentServicer
 from ringfence.agent.api.errors import AGENT_BUSY, BODY_LATE, BODY_TOO_LARGE, GRANT_MALFORMED, GrantError, JobError
+from ringfence.agent.api.jobs import encode_active
 from ringfence.agent.host import HostAgent
 from ringfence.errors import RingfenceError
 
@@ -44,6 +45,9 @@ class AgentService(AgentServicer):
 
     async def Submit(self, request_iterator: Any, context: Any) -> pb.SubmitReply:  # noqa: N802
         return await _guard(context, self._submit(request_iterator))
+
+    async def ListActive(self, request: pb.ActiveRequest, context: Any) -> pb.ActiveReply:  # noqa: N802, ARG002
+        return pb.ActiveReply(jobs=encode_active(self._agent.active()))
 
     async def _open_channel(self, request: pb.ChannelRequest) -> pb.ChannelReply:
         return pb.ChannelReply(reply=self._agent.channels.open(request.hello, now=self._agent.now()))

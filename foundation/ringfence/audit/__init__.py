@@ -14,6 +14,7 @@ from ringfence.audit.files import FilePort, OsFiles
 from ringfence.audit.log import AuditLog
 from ringfence.audit.notes import Verify
 from ringfence.audit.records import (
+    Alert,
     Attestation,
     Decision,
     Entry,
@@ -30,6 +31,7 @@ from ringfence.audit.settings import Settings
 from ringfence.audit.verifier import Report, verify_log
 
 __all__ = [
+    "Alert",
     "Anchor",
     "Attestation",
     "AuditError",

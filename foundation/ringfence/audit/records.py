@@ -117,13 +117,14 @@ class Attestation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fa
 
 
 class JobLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """The limits in force for one job: bytes, milliseconds, qubits."""
+    """The limits in force for one job: bytes, milliseconds, qubits, and its share of thread time, of 64."""
 
     memory_bytes: Count = 0
     gpu_memory_bytes: Count = 0
     deadline_ms: Count = 0
     output_bytes: Count = 0
     qubits: Count = 0
+    compute_units: Count = 0
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
@@ -149,6 +150,26 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_
     receipt_digest: Digest = ""
     limits: JobLimits | None = None
     duration_us: Count = 0
+
+
+class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """A running job went beyond what its host watches for, and was killed for it or not.
+
+    `watched` says what, `measured` and `allowed` how far, in its unit: `processor` in percent of one, `memory` in
+    bytes, `commands` a second, `checkpoints` in milliseconds without one. With `system_calls` its worker made one that
+    a guest has no use for.
+    """
+
+    kind: ClassVar[str] = "alert"
+    schema: ClassVar[int] = 1
+
+    event: Literal["raised", "killed"]
+    job_id: Identifier
+    watched: Identifier
+    session: Identifier = ""
+    principal: Identifier = ""
+    measured: Count = 0
+    allowed: Count = 0
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
@@ -199,9 +220,9 @@ class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fa
     refusals: Position
 
 
-Record = Decision | Session | Attestation | Job | Pool | Operator | Suppression
+Record = Decision | Session | Attestation | Job | Alert | Pool | Operator | Suppression
 
-_TYPES: tuple[type[Record], ...] = (Decision, Session, Attestation, Job, Pool, Operator, Suppression)
+_TYPES: tuple[type[Record], ...] = (Decision, Session, Attestation, Job, Alert, Pool, Operator, Suppression)
 KINDS: tuple[str, ...] = tuple(record.kind for record in _TYPES)
 
 

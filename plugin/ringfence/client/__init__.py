@@ -7,7 +7,7 @@ result = session.submit(module, b"input")
 
 from __future__ import annotations
 
-from ringfence.client.client import Client, JobLimits, JobResult, Session
+from ringfence.client.client import Client, JobLimits, JobResult, Level, ResultType, Session
 from ringfence.client.errors import ClientError, RefusedError
 
-__all__ = ["Client", "ClientError", "JobLimits", "JobResult", "RefusedError", "Session"]
+__all__ = ["Client", "ClientError", "JobLimits", "JobResult", "Level", "RefusedError", "ResultType", "Session"]

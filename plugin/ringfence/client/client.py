@@ -24,7 +24,9 @@ from ringfence.agent.api.jobs import (
     parse_submission,
     sign_job,
 )
-from ringfence.agent.api.jobs import JobLimits as JobLimits  # part of this library's interface
+from ringfence.agent.api.jobs import JobLimits as JobLimits  # these three are part of this library's interface
+from ringfence.agent.api.jobs import Level as Level
+from ringfence.agent.api.jobs import ResultType as ResultType
 from ringfence.attestation import result as attestation_result
 from ringfence.attestation.result import AttestationResult
 from ringfence.client.errors import (
@@ -182,12 +184,30 @@ class Session:
         return self.established.expires_at
 
     def submit(
-        self, module: bytes, input_: bytes, *, limits: JobLimits = DEFAULT_LIMITS, timeout_s: float | None = None
+        self,
+        module: bytes,
+        input_: bytes,
+        *,
+        limits: JobLimits = DEFAULT_LIMITS,
+        level: Level = Level.HIGH,
+        result: ResultType = ResultType.BYTES,
+        timeout_s: float | None = None,
     ) -> JobResult:
-        """Runs a job and checks its receipt. Raises `RefusedError` or `ClientError`."""
-        return self.send(self.sign_job(module, input_, limits), timeout_s=timeout_s)
+        """Runs a job and checks its receipt. Raises `RefusedError` or `ClientError`.
 
-    def sign_job(self, module: bytes, input_: bytes, limits: JobLimits = DEFAULT_LIMITS) -> bytes:
+        The module is checked at `level` before it runs, and its output afterwards as being a `result`.
+        """
+        return self.send(self.sign_job(module, input_, limits, level=level, result=result), timeout_s=timeout_s)
+
+    def sign_job(
+        self,
+        module: bytes,
+        input_: bytes,
+        limits: JobLimits = DEFAULT_LIMITS,
+        *,
+        level: Level = Level.HIGH,
+        result: ResultType = ResultType.BYTES,
+    ) -> bytes:
         """A submission signed by the caller: what `send` takes."""
         now = self.client.now()
         statement = JobStatement(
@@ -199,6 +219,8 @@ class Session:
             module_digest=digest(module),
             input_digest=digest(input_),
             limits=limits,
+            level=level,
+            result=result,
         )
         return sign_job(self.client.signer, statement, module, input_)
 
@@ -249,6 +271,8 @@ class Session:
             ("attestation_digest", receipt.attestation_digest, attestation_result.digest(self.parameters.attestation)),
             ("bundle_digest", receipt.bundle_digest, self.parameters.bundle_digest),
             ("limits", receipt.limits, sent[1].limits),
+            ("level", receipt.level, sent[1].level),
+            ("result", receipt.result, sent[1].result),
         )
         for name, said, expected in pairs:
             if said != expected:

@@ -156,6 +156,10 @@ trust = "agent-trust.toml"
 
 [attestation]
 tcti = {quoted(self.host.tcti)}
+
+[sandbox]
+# A laptop or a container may lack them. Where `ringfence doctor` finds them, an installation should not accept that.
+accept_missing = ["landlock", "namespaces"]
 """
         (self.state / "agent.toml").write_text(agent)
         gateway = f"""\

@@ -150,10 +150,13 @@ risk_ceiling = 90                             # a risk score from 0 to 100 that 
 
         The log's second key is looked at and forgotten: only the process that signs with it holds it.
         """
+        from ringfence.attestation.anchoring import configured_anchor
         from ringfence.keystore.signing import load_second_key
         from ringfence.trust import load_private
         from ringfence.trust.watch import TrustFile
 
         load_second_key(self.audit)
+        # The file alone; no TPM is asked.
+        configured_anchor(self.audit.anchor.path, "")
         signer, verifier = load_private(self.key), load_private(self.verifier_key)
         return Opened(signer, verifier, TrustFile(self.trust), self.policies.load())

@@ -181,7 +181,10 @@ class RequestPipeline:
             deadline_ms=statement.limits.deadline_ms,
             output_bytes=statement.limits.output_bytes,
             qubits=statement.limits.qubits,
+            compute_units=statement.limits.compute_units,
             quantum=statement.limits.qubits > 0,
+            level=statement.level.value,
+            result=statement.result.value,
             module_digest=statement.module_digest.hex(),
         )
         query = Query(session.principal, session.groups, Action.SUBMIT_JOB, attested.agent, context)

@@ -57,7 +57,10 @@ BASE_JOB = JobContext(
     deadline_ms=5_000,
     output_bytes=_MIB,
     qubits=0,
+    compute_units=64,
     quantum=False,
+    level="high",
+    result="bytes",
     module_digest="00" * 32,
 )
 """The same for a job: a small one without a quantum circuit."""

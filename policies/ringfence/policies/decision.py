@@ -79,6 +79,8 @@ class JobContext(CommonContext):
     """The context of `SubmitJob`: the common attributes and what the job asks for, in bytes, milliseconds and qubits.
 
     `body_verified` says that signature and digest of the body held; `module_digest` is the guest module's digest.
+    `compute_units` is the share of thread time, of 64; `level` the security level that the module is to be checked at,
+    and `result` the type that its output is declared to be of, as the caller signed them.
     """
 
     body_verified: bool
@@ -88,7 +90,10 @@ class JobContext(CommonContext):
     deadline_ms: int
     output_bytes: int
     qubits: int
+    compute_units: int
     quantum: bool
+    level: str
+    result: str
     module_digest: str
 
     def __post_init__(self) -> None:
@@ -99,9 +104,11 @@ class JobContext(CommonContext):
         _whole("deadline_ms", self.deadline_ms, 0, _LONG_MAX)
         _whole("output_bytes", self.output_bytes, 0, _LONG_MAX)
         _whole("qubits", self.qubits, 0, _LONG_MAX)
+        _whole("compute_units", self.compute_units, 0, _LONG_MAX)
         _require("body_verified", type(self.body_verified) is bool, "true or false")
         _require("quantum", type(self.quantum) is bool, "true or false")
-        _require("module_digest", type(self.module_digest) is str, "a text")
+        for name in ("level", "result", "module_digest"):
+            _require(name, type(getattr(self, name)) is str, "a text")
 
 
 class Action(enum.Enum):

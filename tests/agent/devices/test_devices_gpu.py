@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.agent.errors import DEVICE_ARGUMENT, DEVICE_FAULT, KERNEL_UNKNOWN, SandboxError
-from ringfence.agent.gpu.cpu import MAX_POOL, CpuDevice
+from ringfence.agent.gpu.cpu import CpuDevice
 from ringfence.agent.gpu.devices import BUILT_IN
-from ringfence.agent.gpu.pool import MAX_ALLOCATIONS, Pool
+from ringfence.agent.gpu.pool import MAX_ALLOCATIONS, MAX_POOL, Pool
 from ringfence.agent.gpu.port import GpuDevice
 
 P = ParamSpec("P")
@@ -26,7 +26,7 @@ I64 = st.integers(-(2**63), 2**63 - 1)
 
 @pytest.fixture(params=sorted(BUILT_IN))
 def device(request: pytest.FixtureRequest) -> Iterator[GpuDevice]:
-    opened = BUILT_IN[request.param](POOL)
+    opened = BUILT_IN[request.param]()(POOL)
     assert opened.name == request.param
     yield opened
     opened.close()
@@ -64,7 +64,7 @@ class TestMemory:
         address = device.alloc(POOL)
         device.write(address, b"\xaa" * POOL)
         device.close()
-        after = BUILT_IN[device.name](POOL)
+        after = BUILT_IN[device.name]()(POOL)
         assert after.read(after.alloc(POOL), POOL) == bytes(POOL)
         after.close()
 

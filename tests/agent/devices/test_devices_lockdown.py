@@ -11,13 +11,13 @@ import pytest
 BEFORE = """
 import ctypes, errno, mmap, os, resource, signal, socket, sys, threading
 from ringfence.agent.broker.lockdown import lock_down
-from ringfence.agent.confine.kernel import give_up_privileges
+from ringfence.agent.confine.kernel import address_space, give_up_privileges
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_size_t
 libc.mmap.argtypes = (*[ctypes.c_size_t] * 4, ctypes.c_int, ctypes.c_long)
 parent, kept, stray = os.getppid(), os.dup(0), os.dup(0)
 """
-LOCKED = BEFORE + "lock_down({kept}, 0)\n"
+LOCKED = BEFORE + "lock_down({kept}, 0, began_bytes=address_space())\n"
 
 
 def status(script: str) -> int:

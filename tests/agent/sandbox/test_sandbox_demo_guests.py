@@ -21,9 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("guests with a space")
 
 
-async def _analyse(folder: Path, limits: Limits, text: str) -> dict[str, object]:
+async def _analyse(sandbox: ProcessSandbox, folder: Path, limits: Limits, text: str) -> dict[str, object]:
     module = compile_guest(demo_guest("analyse"), folder)
-    outcome = await ProcessSandbox().run(GuestJob(module, text.encode(), limits))
+    outcome = await sandbox.run(GuestJob(module, text.encode(), limits))
     assert outcome.usage.launches >= 4
     assert (outcome.usage.measurements, outcome.usage.checkpoints) == (2, 4)
     result: dict[str, object] = json.loads(outcome.output)
@@ -52,20 +52,20 @@ def _expected(amounts: list[int], bit: object) -> dict[str, object]:
     }
 
 
-async def test_the_analysis_of_many_rows_is_right(folder: Path, limits: Limits) -> None:
+async def test_the_analysis_of_many_rows_is_right(sandbox: ProcessSandbox, folder: Path, limits: Limits) -> None:
     source = random.Random(7)  # noqa: S311 - data of a test
     amounts = [source.randrange(10**6) for _ in range(100_000)]
     text = "id,amount_cents,region\n" + "".join(f"{at},{amount},r{at % 5}\n" for at, amount in enumerate(amounts))
-    result = await _analyse(folder, limits, text)
+    result = await _analyse(sandbox, folder, limits, text)
     assert result == _expected(amounts, result["bit"])
 
 
-async def test_both_branches_are_taken_and_right(folder: Path, limits: Limits) -> None:
+async def test_both_branches_are_taken_and_right(sandbox: ProcessSandbox, folder: Path, limits: Limits) -> None:
     amounts = [-500, 3, 0, 77, -12]
     text = " id , amount_cents, region\r\n\r\n" + "\n".join(f"a, {amount} ,r\r" for amount in amounts)
     seen = set()
     for _ in range(40):
-        result = await _analyse(folder, limits, text)
+        result = await _analyse(sandbox, folder, limits, text)
         assert result == _expected(amounts, result["bit"])
         seen.add(result["bit"])
         if len(seen) == 2:
@@ -89,26 +89,26 @@ async def test_both_branches_are_taken_and_right(folder: Path, limits: Limits) -
     ],
 )
 async def test_a_malformed_file_is_named_with_its_line(
-    folder: Path, limits: Limits, idle_broker: tuple[str, ...], text: str, said: str
+    folder: Path, limits: Limits, sandbox: ProcessSandbox, text: str, said: str
 ) -> None:
     module = compile_guest(demo_guest("analyse"), folder)
     with pytest.raises(SandboxError) as caught:
-        await ProcessSandbox(broker=idle_broker).run(GuestJob(module, text.encode(), limits))
+        await sandbox.run(GuestJob(module, text.encode(), limits))
     assert caught.value.code == GUEST_EXIT
     assert caught.value.message == f"The guest exited with status 1, saying: {said}."
 
 
-async def test_the_hog_outgrows_its_memory(folder: Path, limits: Limits, idle_broker: tuple[str, ...]) -> None:
+async def test_the_hog_outgrows_its_memory(folder: Path, limits: Limits, sandbox: ProcessSandbox) -> None:
     job = GuestJob(compile_guest(demo_guest("hog"), folder), b"", limits)
     with pytest.raises(SandboxError) as caught:
-        await ProcessSandbox(broker=idle_broker).run(job)
+        await sandbox.run(job)
     assert caught.value.code == MEMORY_LIMIT
 
 
-async def test_forever_meets_its_deadline(folder: Path, limits: Limits, idle_broker: tuple[str, ...]) -> None:
+async def test_forever_meets_its_deadline(folder: Path, limits: Limits, sandbox: ProcessSandbox) -> None:
     job = GuestJob(compile_guest(demo_guest("forever"), folder), b"", replace(limits, deadline_ms=700))
     with pytest.raises(SandboxError) as caught:
-        await ProcessSandbox(broker=idle_broker).run(job)
+        await sandbox.run(job)
     assert caught.value.code == DEADLINE
 
 

@@ -1,130 +1,137 @@
-"""A worker whose runtime is broken can still do nothing: native code stands in for an escaped guest."""
+"""What an escape leaves behind: a record, with its code, in the agent's audit log; and what a lock-down stands on."""
 
 from __future__ import annotations
 
+import itertools
 import os
-import tempfile
-from collections.abc import Callable
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import wasmtime
 
-from ringfence.agent.errors import LOCKDOWN_FAILED, SYSCALL_DENIED, WORKER_LOST, SandboxError
+from ringfence import audit
+from ringfence.agent.admission import Presented
+from ringfence.agent.api import grants, jobs
+from ringfence.agent.errors import LOCKDOWN_FAILED, SandboxError
+from ringfence.agent.host import HostAgent
 from ringfence.agent.sandbox.lockdown import HostFeatures, Lockdown, probe
-from ringfence.agent.sandbox.port import GuestError, GuestJob, Limits
 from ringfence.agent.sandbox.process import ProcessSandbox
+from ringfence.agent.spent import SpentIds
+from ringfence.attestation import NoTpmAttester
+from ringfence.crypto import COMPOSITE, digest
+from ringfence.crypto.handshake import Initiator
+from ringfence.trust import KeyPair, Pin, Role, TrustList
 
-Command = Callable[[str, str], tuple[str, ...]]
-
-ALWAYS_DENIED = [
-    "open",
-    "create",
-    "unlink",
-    "socket",
-    "fork",
-    "clone3",
-    "execve",
-    "kill the agent",
-    "tgkill the agent",
-    "ptrace",
-    "read the agent's memory",
-    "io_uring",
-    "memfd",
-]
-# System calls that a compiler needs, with arguments that it does not.
-DENIED_BY_ARGUMENT = [
-    "prctl",
-    "outlive the agent",
-    "raise a limit",
-    "the agent's limits",
-    "shared memory",
-    "a stack of its own",
-    "a flag in the upper half",
-]
-DENIED_WHILE_RUNNING = ["executable mmap", "executable mprotect", "no limit of memory"]
+NOW = 1_800_000_000
+LIMITS = jobs.JobLimits(2**20, 2**20, 20_000, 4096, 0, 64)
+PLAIN = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))
+TRAPS = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start") unreachable))'))
 
 
-async def _act(command: tuple[str, ...], broker: tuple[str, ...], limits: Limits) -> bytes:
-    outcome = await ProcessSandbox(worker=command, broker=broker).run(GuestJob(b"", b"", limits))
-    return outcome.output
+class Host:
+    """An agent over a sandbox whose workers are hostile, with an audit log of its own."""
+
+    def __init__(self, sandbox: ProcessSandbox, log: audit.AuditLog, key: KeyPair) -> None:
+        self._key = key
+        self._gateway, self._caller = (KeyPair(*COMPOSITE.generate()) for _ in range(2))
+        pins = (Pin("g", Role.GATEWAY, self._gateway.public, NOW), Pin("c", Role.CLIENT, self._caller.public, NOW))
+        self.agent = HostAgent(
+            signer=key,
+            trust=lambda: TrustList(pins),
+            attester=NoTpmAttester("a test"),
+            sandbox=sandbox,
+            log=log,
+            spent=SpentIds(),
+            ceiling=LIMITS,
+            jobs=1,
+            clock_ns=lambda: NOW * 10**9,
+            ticks_ns=itertools.count(0, 1000).__next__,
+            random=secrets.token_bytes,
+            active=sandbox.active,
+        )
+        initiator = Initiator.start(
+            self._gateway, key.public, grants.CHANNEL_PURPOSE, now=NOW, random=secrets.token_bytes
+        )
+        self._channel = initiator.finish(self.agent.channels.open(initiator.message, now=NOW))
+
+    async def submit(self, module: bytes, given: bytes) -> str:
+        """Run a job; the code in its receipt, which the answer's failure has too."""
+        body = jobs.sign_job(self._caller, self._statement(module, given), module, given)
+        encoded, tag = grants.seal_grant(self._channel.key(grants.GRANT_KEY), self._grant(body))
+        done = await self.agent.submit(self._channel.name, Presented(encoded, tag, body))
+        receipt = jobs.check_receipt(done.receipt, done.signature, agent=self._key.public)
+        assert receipt.code == (done.failure.code.name if done.failure else "")
+        return receipt.code
+
+    def _statement(self, module: bytes, given: bytes) -> jobs.JobStatement:
+        return jobs.JobStatement(
+            host=self._key.key_id,
+            principal=self._caller.key_id,
+            nonce=secrets.token_bytes(16),
+            issued_at=NOW,
+            expires_at=NOW + 60,
+            module_digest=digest(module),
+            input_digest=digest(given),
+            limits=LIMITS,
+            level=jobs.Level.HIGH,
+            result=jobs.ResultType.BYTES,
+        )
+
+    def _grant(self, body: bytes) -> grants.Grant:
+        return grants.Grant(
+            grant_id=secrets.token_hex(16),
+            audience=self._key.key_id,
+            gateway=self._gateway.key_id,
+            session="session",
+            principal=self._caller.key_id,
+            body_digest=digest(body),
+            limits=LIMITS,
+            bundle_digest="",
+            attestation_digest="",
+            issued_at=NOW,
+            expires_at=NOW + 60,
+        )
 
 
-async def test_a_harmless_worker_survives(hostile: Command, idle_broker: tuple[str, ...], limits: Limits) -> None:
-    assert await _act(hostile("run", "nothing"), idle_broker, limits) == b"survived"
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[tuple[audit.AuditLog, KeyPair]]:
+    key = KeyPair(*COMPOSITE.generate())
+    with audit.AuditLog.open(tmp_path, key, clock_ns=lambda: NOW * 10**9, verify=COMPOSITE.verify) as opened:
+        yield opened, key
 
 
-@pytest.mark.parametrize("action", ALWAYS_DENIED + DENIED_BY_ARGUMENT + DENIED_WHILE_RUNNING)
-async def test_a_running_worker_dies_of_it(
-    action: str, hostile: Command, idle_broker: tuple[str, ...], limits: Limits
+async def test_each_attempt_is_recorded_with_its_code(
+    hostile: ProcessSandbox, log: tuple[audit.AuditLog, KeyPair]
 ) -> None:
-    with pytest.raises(GuestError) as caught:
-        await _act(hostile("run", action), idle_broker, limits)
-    assert caught.value.code == SYSCALL_DENIED
+    host = Host(hostile, *log)
+    attempts = {
+        (PLAIN, b"attack socket"): "sandbox.syscall_denied",
+        (PLAIN, b"attack ptrace"): "sandbox.syscall_denied",
+        (PLAIN, b"attack end at once"): "sandbox.worker_lost",
+        (PLAIN, b"lie " + b"\xff" * 100): "sandbox.worker_lost",
+        (b"attack open", b""): "sandbox.syscall_denied",
+        (b"garbage", b""): "sandbox.module_invalid",
+        (TRAPS, b""): "sandbox.trap",
+        (PLAIN, b"attack nothing"): "",
+    }
+    for (module, given), code in attempts.items():
+        assert await host.submit(module, given) == code
+    ends = [entry.record for entry in log[0].records() if isinstance(entry.record, audit.Job)]
+    assert [record.code for record in ends if record.event != "admitted"] == list(attempts.values())
+    assert len({record.job_id for record in ends}) == len(attempts)
 
 
-@pytest.mark.parametrize("action", ["open", "socket", "fork", "execve", "kill the agent", *DENIED_BY_ARGUMENT])
-async def test_a_compiling_worker_dies_of_it(
-    action: str, hostile: Command, idle_broker: tuple[str, ...], limits: Limits
-) -> None:
-    with pytest.raises(GuestError) as caught:
-        await _act(hostile("compile", action), idle_broker, limits)
-    assert caught.value.code == SYSCALL_DENIED
-
-
-async def test_the_compiler_may_make_code(hostile: Command, idle_broker: tuple[str, ...], limits: Limits) -> None:
-    assert await _act(hostile("compile", "executable mmap"), idle_broker, limits) == b"survived"
-
-
-async def test_the_kernel_refuses_memory_beyond_the_limit(
-    hostile: Command, idle_broker: tuple[str, ...], limits: Limits
-) -> None:
-    assert await _act(hostile("run", "a gibibyte"), idle_broker, limits) == b"MemoryError"
-
-
-@pytest.mark.parametrize("stage", ["compile", "run"])
-async def test_the_kernel_refuses_an_address_space_beyond_the_limit(
-    stage: str, hostile: Command, idle_broker: tuple[str, ...], limits: Limits
-) -> None:
-    """Memory that is only read costs no page, but page tables: 2 GiB of them for a tebibyte."""
-    assert await _act(hostile(stage, "page tables"), idle_broker, limits) == b"OSError"
-
-
-@pytest.mark.parametrize(
-    ("action", "refusal"), [("no limit of memory", b"ValueError"), ("all that its ceiling allows", b"OSError")]
-)
-async def test_a_compiling_worker_cannot_lift_its_own_limit(
-    action: str, refusal: bytes, hostile: Command, idle_broker: tuple[str, ...], limits: Limits
-) -> None:
-    assert await _act(hostile("compile", action), idle_broker, limits) == refusal
-
-
-async def test_an_abort_of_the_runtime_is_not_taken_for_an_attack(
-    hostile: Command, idle_broker: tuple[str, ...], limits: Limits
-) -> None:
-    with pytest.raises(GuestError) as caught:
-        await _act(hostile("run", "abort"), idle_broker, limits)
-    assert caught.value.code == WORKER_LOST
-
-
-async def test_a_worker_inherits_nothing_of_the_agent(
-    hostile: Command, idle_broker: tuple[str, ...], limits: Limits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RINGFENCE_SECRET", "only-the-agent-knows")
-    with tempfile.TemporaryFile() as open_in_agent:
-        os.set_inheritable(open_in_agent.fileno(), True)
-        seen = (await _act(hostile("run", "look around"), idle_broker, limits)).decode()
-        descriptors = seen[1 : seen.index("]")].split(", ")
-        # The standard three, and the job, the result and the ring.
-        assert len(descriptors) == 6
-        assert str(open_in_agent.fileno()) not in descriptors
-    assert "only-the-agent-knows" not in seen
-    assert seen.endswith(" /")
-
-
-def test_a_worker_whose_agent_has_gone_does_not_start() -> None:
+def test_a_process_whose_zygote_has_gone_does_not_start() -> None:
+    lockdown = Lockdown()
     pid = os.fork()
     if pid == 0:
+        # Its parent is not the process that made the lock-down, as when that has ended.
+        if os.fork():
+            os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
         try:
-            Lockdown(parent_pid=1).before_compile(deadline_ms=1000, memory_bytes=1, output_bytes=1)
+            lockdown.begin(may_make_code=False)
         except SandboxError as error:
             os._exit(17 if error.code == LOCKDOWN_FAILED else 1)
         os._exit(0)

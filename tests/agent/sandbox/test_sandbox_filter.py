@@ -51,6 +51,15 @@ def judge(machine: str, numbers: dict[str, int], *arguments: int, compiling: boo
 
 @machines
 @pytest.mark.parametrize("compiling", [False, True])
+def test_a_filter_made_before_its_process_is_that_process_s(machine: str, compiling: bool) -> None:
+    allowed = seccomp.COMPILING if compiling else seccomp.RUNNING
+    template = seccomp.program(machine, allowed, own_pid=seccomp.ANY_PID, may_make_code=compiling)
+    known = seccomp.program(machine, allowed, own_pid=OWN_PID, may_make_code=compiling)
+    assert seccomp.of_process(template, OWN_PID) == known
+
+
+@machines
+@pytest.mark.parametrize("compiling", [False, True])
 def test_a_filter_allows_what_a_runtime_does(machine: str, compiling: bool) -> None:
     for flags in (0x22, 0x4022, 0x32, 0x02):
         assert judge(machine, MMAP, 0, 4096, 3, flags, 2**64 - 1, 0, compiling=compiling)

@@ -66,7 +66,7 @@ async def test_devices_answer_and_are_counted(run_text: Run) -> None:
       (call $checkpoint (i32.const 7))
       (i32.store (i32.const 0) (i32.const 256)) (i32.store (i32.const 4) (i32.const 9))
       (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))"""
-    outcome = await run_text(guest(body, imports=imports), devices=True)
+    outcome = await run_text(guest(body, imports=imports))
     assert outcome.output == b"hello!!!1"
     usage = outcome.usage
     assert (usage.gates, usage.measurements, usage.checkpoints) == (1, 1, 1)
@@ -76,7 +76,7 @@ async def test_devices_answer_and_are_counted(run_text: Run) -> None:
 async def test_a_full_pool_gives_address_zero(run_text: Run) -> None:
     imports = '(import "ringfence" "amd_gpu_alloc" (func $alloc (param i64 i32) (result i64)))'
     body = "(if (i64.ne (call $alloc (i64.const 999999999) (i32.const 0)) (i64.const 0)) (then unreachable))"
-    await run_text(guest(body, imports=imports), devices=True)
+    await run_text(guest(body, imports=imports))
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,16 @@ async def test_a_full_pool_gives_address_zero(run_text: Run) -> None:
         (guest("", imports='(import "ringfence" "security_checkpoint" (global i32))'), errors.IMPORT_UNKNOWN),
         (guest("", imports='(import "wasi_snapshot_preview1" "path_open" (func))'), errors.IMPORT_UNKNOWN),
         ('(module (import "ringfence" "memory" (memory 1)) (func (export "_start")))', errors.IMPORT_UNKNOWN),
-        ('(module (memory (export "memory") 1) (func (export "main")))', errors.ENTRY_POINT_MISSING),
-        ('(module (memory (export "memory") 1) (func (export "_start") (param i32)))', errors.ENTRY_POINT_MISSING),
+        ('(module (memory (export "memory") 1) (func (export "other")))', errors.ENTRY_POINT_MISSING),
+        ('(module (memory (export "memory") 1) (func (export "main")))', errors.ENTRY_POINT_TYPE),
+        ('(module (memory (export "memory") 1) (func (export "_start") (param i32)))', errors.ENTRY_POINT_TYPE),
         ('(module (memory 1) (func (export "_start")))', errors.ENTRY_POINT_MISSING),
         ('(module (memory (export "memory") 1) (memory 1) (func (export "_start")))', errors.MODULE_INVALID),
         ('(module (memory (export "memory") i64 1) (func (export "_start")))', errors.MODULE_INVALID),
         ('(module (memory (export "memory") 1 1 shared) (func (export "_start")))', errors.MODULE_INVALID),
         (
             '(module (memory (export "memory") 1) (table 9999999 funcref) (func (export "_start")))',
-            errors.MODULE_INVALID,
+            errors.MODULE_REFUSED,
         ),
     ],
 )
@@ -108,11 +109,22 @@ async def test_each_breach_has_its_code(failure: Fail, text: str, code: Code) ->
     assert (await failure(text)).code == code
 
 
-@pytest.mark.parametrize("module", [b"", b"\0asm", b"garbage", b"\0asm\x01\0\0\0\xff", b"(module)"])
-async def test_garbage_is_no_guest(module: bytes, limits: Limits, idle_broker: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        (b"", errors.MODULE_INVALID),
+        (b"\0asm", errors.MODULE_INVALID),
+        (b"garbage", errors.MODULE_INVALID),
+        (b"\0asm\x01\0\0\0\xff", errors.MODULE_INVALID),
+        (b"\0asm\x02\0\0\0", errors.MODULE_INVALID),
+        (b"\0asm\x0d\0\1\0", errors.COMPONENT_GIVEN),
+        (b"(module)", errors.MODULE_INVALID),
+    ],
+)
+async def test_garbage_is_no_guest(module: bytes, code: Code, sandbox: ProcessSandbox, limits: Limits) -> None:
     with pytest.raises(GuestError) as caught:
-        await ProcessSandbox(broker=idle_broker).run(GuestJob(module, b"", limits))
-    assert caught.value.code == errors.MODULE_INVALID
+        await sandbox.run(GuestJob(module, b"", limits))
+    assert caught.value.code == code
 
 
 def test_a_module_beyond_the_largest_is_refused_before_anything_starts(limits: Limits) -> None:
@@ -191,7 +203,7 @@ async def test_a_guest_that_never_ends_is_killed_at_its_deadline(failure: Fail, 
     error = await failure(guest("(loop $l (br $l))"), within=replace(limits, deadline_ms=700))
     assert (error.code, error.field) == (errors.DEADLINE, "deadline_ms")
     assert isinstance(error, GuestError)
-    assert 700 <= error.usage.wall_ms < 1900  # the backstop on processor time would be later
+    assert error.usage.wall_ms >= 700
 
 
 @pytest.mark.parametrize(
@@ -218,7 +230,7 @@ async def test_a_pointer_outside_memory_ends_the_guest(failure: Fail, call: str)
 )  # fmt: skip
 async def test_a_refusal_by_a_device_ends_the_guest(failure: Fail, imports: str, call: str, code: Code) -> None:
     text = guest(f"(drop (call $f {call}))", imports=f'(import "ringfence" {imports})')
-    assert (await failure(text, devices=True)).code == code
+    assert (await failure(text)).code == code
 
 
 async def test_a_large_input_arrives_whole(run_text: Run) -> None:

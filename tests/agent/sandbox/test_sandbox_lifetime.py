@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,26 +18,52 @@ import pytest
 import wasmtime
 
 from ringfence.agent.errors import DEADLINE, PROCESS_STUCK, WORKER_LOST, SandboxError
-from ringfence.agent.sandbox.children import Child
+from ringfence.agent.sandbox.children import Child, Children
+from ringfence.agent.sandbox.orders import CompileOrder, DevicesOrder, GuestOrder, Order
 from ringfence.agent.sandbox.port import GuestError, GuestJob, Limits
-from ringfence.agent.sandbox.process import WORKER_COMMAND, ProcessSandbox
+from ringfence.agent.sandbox.process import ProcessSandbox, Settings, open_sandbox
 
-Children = Callable[[int], set[int]]
+Find = Callable[[int], set[int]]
+Waiting = Callable[[], dict[int, set[int]]]
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
+
 FOREVER = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))'))
 NOTHING = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))
+RINGED_FOREVER = bytes(
+    wasmtime.wat2wasm("""(module (import "ringfence" "amd_gpu_sync" (func $sync (param i32) (result i32)))
+      (memory (export "memory") 1)
+      (func (export "_start") (drop (call $sync (i32.const 0))) (loop $l (br $l))))""")
+)
 
 
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+class Nothing:
+    """What this process has now; `left` says what there is more of."""
+
+    def __init__(self, descendants: Find) -> None:
+        self._descendants = descendants
+        self._before = self._count()
+
+    def left(self) -> bool:
+        now = self._count()
+        # A waiting child that is not forked yet is none too many.
+        return now[0] > self._before[0] or now[1] != self._before[1] or now[2] > self._before[2]
+
+    def _count(self) -> tuple[int, int, int]:
+        maps = Path("/proc/self/maps").read_text().count("memfd:")
+        return len(self._descendants(os.getpid())), len(os.listdir("/proc/self/fd")), maps
 
 
-async def _only(mine: set[int], children: Children) -> None:
-    """Wait until this process has no children but `mine`."""
-    for _ in range(500):
-        if children(os.getpid()) == mine:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("a process was left behind")
+@pytest.fixture
+async def nothing(
+    sandbox: ProcessSandbox, limits: Limits, neighbour: GuestJob, descendants: Find, waiting: Waiting, until: Until
+) -> Nothing:
+    """What there is between jobs, with the modules of these tests compiled."""
+    await sandbox.run(neighbour)
+    late = replace(limits, deadline_ms=100)
+    for module in (NOTHING, FOREVER, RINGED_FOREVER):
+        await asyncio.gather(sandbox.run(GuestJob(module, b"", late)), return_exceptions=True)
+    await until(lambda: all(len(pids) == 2 for pids in waiting().values()))
+    return Nothing(descendants)
 
 
 async def _failure(sandbox: ProcessSandbox, job: GuestJob) -> SandboxError:
@@ -47,250 +73,192 @@ async def _failure(sandbox: ProcessSandbox, job: GuestJob) -> SandboxError:
 
 
 async def test_many_jobs_in_a_row_leave_nothing(
-    limits: Limits, idle_broker: tuple[str, ...], hostile: Callable[[str, str], tuple[str, ...]], children: Children
+    sandbox: ProcessSandbox, limits: Limits, neighbour: GuestJob, nothing: Nothing, until: Until
 ) -> None:
-    sandbox = ProcessSandbox(worker=hostile("run", "nothing"), broker=idle_broker)
-    before, mine = _descriptors(), children(os.getpid())
-    for _ in range(30):
-        await sandbox.run(GuestJob(b"", b"", limits))
-    assert _descriptors() == before
-    assert children(os.getpid()) == mine
+    for _ in range(15):
+        await sandbox.run(GuestJob(NOTHING, b"", limits))
+        await sandbox.run(neighbour)
+    await until(lambda: not nothing.left())
 
 
-async def test_jobs_run_side_by_side(limits: Limits, idle_broker: tuple[str, ...], children: Children) -> None:
-    sandbox = ProcessSandbox(broker=idle_broker)
-    before, mine = _descriptors(), children(os.getpid())
-    late = replace(limits, deadline_ms=1500)
+async def test_jobs_run_side_by_side(sandbox: ProcessSandbox, limits: Limits, nothing: Nothing, until: Until) -> None:
+    late = replace(limits, deadline_ms=300)
     jobs = [GuestJob(NOTHING, b"", limits), GuestJob(FOREVER, b"", late), GuestJob(b"garbage", b"", limits)]
     ends = await asyncio.gather(*map(sandbox.run, jobs), return_exceptions=True)
     assert [isinstance(end, SandboxError) for end in ends] == [False, True, True]
-    assert _descriptors() == before
-    assert children(os.getpid()) == mine
+    await until(lambda: not nothing.left())
 
 
-@pytest.mark.parametrize("after", [0.0, 0.05, 0.6])
-async def test_cancelling_kills_the_job(limits: Limits, after: float, children: Children) -> None:
-    before, mine = _descriptors(), children(os.getpid())
-    task = asyncio.create_task(ProcessSandbox().run(GuestJob(FOREVER, b"", limits)))
+@pytest.mark.parametrize("module", [FOREVER, RINGED_FOREVER])
+@pytest.mark.parametrize("after", [0.0, 0.002, 0.05])
+async def test_cancelling_kills_the_job(
+    sandbox: ProcessSandbox, limits: Limits, module: bytes, after: float, nothing: Nothing, until: Until
+) -> None:
+    task = asyncio.create_task(sandbox.run(GuestJob(module, b"", limits)))
     await asyncio.sleep(after)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert children(os.getpid()) == mine
-    assert _descriptors() == before
+    assert sandbox.active() == ()
+    await until(lambda: not nothing.left())
 
 
-async def test_a_job_cancelled_twice_is_still_reaped(limits: Limits, children: Children) -> None:
-    before, mine = _descriptors(), children(os.getpid())
-    task = asyncio.create_task(ProcessSandbox().run(GuestJob(FOREVER, b"", limits)))
-    await asyncio.sleep(0.3)
+async def test_a_job_cancelled_twice_is_still_reaped(
+    sandbox: ProcessSandbox, limits: Limits, nothing: Nothing, until: Until
+) -> None:
+    task = asyncio.create_task(sandbox.run(GuestJob(RINGED_FOREVER, b"", limits)))
+    await until(lambda: len(sandbox.active()) == 1)
     task.cancel()
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await _only(mine, children)
-    assert _descriptors() == before
-
-
-async def test_a_program_that_does_not_exist(limits: Limits, idle_broker: tuple[str, ...], children: Children) -> None:
-    before, mine = _descriptors(), children(os.getpid())
-    error = await _failure(ProcessSandbox(worker=("/nowhere",), broker=idle_broker), GuestJob(NOTHING, b"", limits))
-    assert error.code == WORKER_LOST
-    await _only(mine, children)
-    assert _descriptors() == before
+    await until(lambda: not nothing.left())
 
 
 async def test_an_agent_without_descriptors_left_leaks_none(
-    limits: Limits, idle_broker: tuple[str, ...], hostile: Callable[[str, str], tuple[str, ...]], children: Children
+    neighbour: GuestJob, descendants: Find, until: Until
 ) -> None:
-    sandbox = ProcessSandbox(worker=hostile("run", "nothing"), broker=idle_broker)
-    before, mine = _descriptors(), children(os.getpid())
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    codes = []
-    for spare in range(20):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (before + spare, hard))
-        try:
-            await sandbox.run(GuestJob(b"", b"", limits))
-        except SandboxError as error:
-            codes.append(error.code)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        await _only(mine, children)
-        assert _descriptors() == before
-    assert set(codes) == {WORKER_LOST}
-    assert len(codes) < 20
+    with open_sandbox() as sandbox:
+        await sandbox.run(neighbour)
+        before = len(os.listdir("/proc/self/fd"))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        codes = []
+        for spare in range(24):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (before + spare, hard))
+            try:
+                await sandbox.run(neighbour)
+            except SandboxError as error:
+                codes.append(error.code)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await sandbox.run(neighbour)
+            await until(lambda: len(os.listdir("/proc/self/fd")) == before)
+            assert len(descendants(os.getpid())) <= 12
+        assert set(codes) == {WORKER_LOST}
+        assert len(codes) < 24
 
 
-async def test_a_worker_that_breaks_says_why(limits: Limits, idle_broker: tuple[str, ...]) -> None:
-    worker = (sys.executable, "-I", "-S", "-c", "raise SystemExit('no runtime here')")
-    error = await _failure(ProcessSandbox(worker=worker, broker=idle_broker), GuestJob(NOTHING, b"", limits))
+async def test_a_worker_that_breaks_says_why(hostile: ProcessSandbox, limits: Limits) -> None:
+    error = await _failure(hostile, GuestJob(NOTHING, b"attack end with words", limits))
     assert error.code == WORKER_LOST
-    assert "with status 1" in error.message
-    assert "(no runtime here)" in error.message
+    assert error.message == "The worker ended with status 1 and left no result (no runtime   here)."
 
 
-@pytest.mark.parametrize(
-    "content", [b"\xff" * 4096, b"\0" * 12 + b"\2\0\0\0{}", b"\0" * 12 + b"\x13\0\0\0" + b'{"code":"made.up!"}']
-)
-async def test_a_worker_that_leaves_nonsense(limits: Limits, idle_broker: tuple[str, ...], content: bytes) -> None:
-    script = f"import os, sys; os.pwrite(int(sys.argv[2]), {content!r}, 0); os._exit(int({content!r}[12] == 2))"
-    worker = (sys.executable, "-I", "-S", "-c", script)
-    error = await _failure(ProcessSandbox(worker=worker, broker=idle_broker), GuestJob(NOTHING, b"", limits))
-    assert error.code == WORKER_LOST
+class Withheld(Children):
+    """Tells of no end of the children of one kind until `wake`, and does not kill them: as ones that sleep in the
+    kernel."""
 
+    def __init__(self, kind: type[Order]) -> None:
+        super().__init__()
+        self._kind = kind
+        self._held: list[tuple[Child, Child]] = []
 
-async def test_a_worker_cannot_claim_more_output_than_its_file_holds(
-    limits: Limits, idle_broker: tuple[str, ...]
-) -> None:
-    report = b'{"output_bytes":99999}'
-    content = b"\0" * 12 + len(report).to_bytes(4, "little") + report
-    script = f"import os, sys; os.pwrite(int(sys.argv[2]), {content!r}, 0); os._exit(0)"
-    worker = (sys.executable, "-I", "-S", "-c", script)
-    error = await _failure(ProcessSandbox(worker=worker, broker=idle_broker), GuestJob(NOTHING, b"", limits))
-    assert error.code.name == "sandbox.output_limit"
-
-
-@pytest.mark.parametrize("code", ["", "sandbox.trap"])
-async def test_no_peak_beyond_the_limit_is_believed(limits: Limits, idle_broker: tuple[str, ...], code: str) -> None:
-    report = b'{"code":"' + code.encode() + b'"}'
-    content = b"\xff" * 8 + b"\2\0\0\0" + len(report).to_bytes(4, "little") + report
-    script = f"import os, sys; os.pwrite(int(sys.argv[2]), {content!r}, 0); os._exit(0)"
-    sandbox = ProcessSandbox(worker=(sys.executable, "-I", "-S", "-c", script), broker=idle_broker)
-    try:
-        usage = (await sandbox.run(GuestJob(NOTHING, b"", limits))).usage
-    except GuestError as error:
-        usage = error.usage
-    assert usage.peak_memory_bytes == limits.memory_bytes
-
-
-COUNTERS = {"commands": 9, "launches": 4, "gates": 3, "measurements": 2, "checkpoints": 0, "peak_gpu_bytes": 1}
-
-
-def _claiming(**counters: int) -> ProcessSandbox:
-    """A sandbox whose broker claims these counters."""
-    account = json.dumps(COUNTERS | counters).encode()
-    script = f"import os, sys; os.read(int(sys.argv[2]), 1); os.write(int(sys.argv[8]), {account!r})"
-    return ProcessSandbox(broker=(sys.executable, "-I", "-S", "-c", script))
-
-
-async def test_no_pool_beyond_the_limit_is_believed(limits: Limits) -> None:
-    usage = (await _claiming(peak_gpu_bytes=2**63 - 1).run(GuestJob(NOTHING, b"", limits))).usage
-    assert usage.peak_gpu_bytes == limits.gpu_memory_bytes
-    assert (usage.commands, usage.launches, usage.gates, usage.measurements) == (9, 4, 3, 2)
-
-
-@pytest.mark.parametrize("counters", [{"launches": 5}, {"launches": -1}, {"commands": 2**63}, {"peak_gpu_bytes": -1}])
-async def test_a_broker_whose_account_cannot_be_true_is_not_believed(limits: Limits, counters: dict[str, int]) -> None:
-    error = await _failure(_claiming(**counters), GuestJob(NOTHING, b"", limits))
-    assert error.code == WORKER_LOST
-    assert isinstance(error, GuestError)
-    assert (error.usage.commands, error.usage.peak_gpu_bytes) == (0, 0)
-
-
-class Unkillable(Child):
-    """A process as one that sleeps in the kernel: killing it has no effect yet."""
-
-    def kill(self) -> None:
-        pass
-
-
-class Stuck:
-    """Starts processes of which those that run `sleep` cannot be killed until `wake`."""
-
-    def __init__(self) -> None:
-        self.sleepers: list[Unkillable] = []
-
-    def start(self, command: Sequence[str], descriptors: Sequence[int], standard_error: int) -> Child:
-        if command[0] != SLEEP[0]:
-            return Child(command, descriptors, standard_error)
-        self.sleepers.append(Unkillable(SLEEP, descriptors, standard_error))
-        return self.sleepers[-1]
+    async def fork(self, order: Callable[[int], Order], descriptors: Sequence[int]) -> Child:
+        child = await super().fork(order, descriptors)
+        if not isinstance(order(0), self._kind):
+            return child
+        self._held.append((child, Child(child.number, asyncio.get_running_loop())))
+        return self._held[-1][1]
 
     async def wake(self) -> None:
-        for sleeper in self.sleepers:
-            Child.kill(sleeper)
-        await asyncio.wait_for(asyncio.gather(*(sleeper.ended for sleeper in self.sleepers)), 5)
+        for child, held in self._held:
+            child.kill()
+            held.end(await asyncio.wait_for(child.ended, 10))
 
 
 @pytest.fixture
-async def stuck() -> AsyncIterator[Stuck]:
-    found = Stuck()
-    yield found
-    await found.wake()
+async def stuck(request: pytest.FixtureRequest) -> AsyncIterator[Withheld]:
+    with closing(Withheld(request.param)) as children:
+        yield children
 
 
-SLEEP = ("/bin/sleep", "600")
+each_kind = pytest.mark.parametrize(
+    ("stuck", "named"), [(GuestOrder, "worker"), (DevicesOrder, "device broker")], indirect=["stuck"]
+)
 
 
-@pytest.mark.parametrize("which", ["worker", "broker"])
+@each_kind
 async def test_a_process_that_cannot_be_killed_does_not_hold_the_answer(
-    limits: Limits, idle_broker: tuple[str, ...], children: Children, stuck: Stuck, which: str
+    stuck: Withheld, named: str, limits: Limits, descendants: Find, until: Until
 ) -> None:
-    before, mine = _descriptors(), children(os.getpid())
-    worker, broker = (SLEEP, idle_broker) if which == "worker" else (WORKER_COMMAND, SLEEP)
-    sandbox = ProcessSandbox(worker=worker, broker=broker, start=stuck.start, kill_grace_s=0.1)
+    at_rest = len(descendants(os.getpid()))
+    sandbox = ProcessSandbox(stuck, settings=Settings(kill_grace_s=0.1))
     started = time.monotonic()
-    error = await _failure(sandbox, GuestJob(NOTHING, b"", replace(limits, deadline_ms=1000)))
-    assert time.monotonic() - started < 4
+    error = await _failure(sandbox, GuestJob(RINGED_FOREVER, b"", replace(limits, deadline_ms=300)))
+    assert time.monotonic() - started < 5
     assert error.code == PROCESS_STUCK
-    assert which in error.message
+    assert f"The job's {named} did not end" in error.message
     assert isinstance(error, GuestError)
     assert error.usage.wall_ms > 0
     await stuck.wake()
-    assert _descriptors() == before
-    assert children(os.getpid()) == mine
+    await until(lambda: len(descendants(os.getpid())) <= at_rest + 2)
+    sandbox.close()
 
 
-async def test_cancelling_a_job_that_cannot_be_killed(limits: Limits, children: Children, stuck: Stuck) -> None:
-    before, mine = _descriptors(), children(os.getpid())
-    sandbox = ProcessSandbox(worker=SLEEP, broker=SLEEP, start=stuck.start, kill_grace_s=0.1)
-    task = asyncio.create_task(sandbox.run(GuestJob(NOTHING, b"", limits)))
-    await asyncio.sleep(0.1)
+@each_kind
+async def test_cancelling_a_job_that_cannot_be_killed(
+    stuck: Withheld, named: str, limits: Limits, until: Until
+) -> None:
+    sandbox = ProcessSandbox(stuck, settings=Settings(kill_grace_s=0.1))
+    task = asyncio.create_task(sandbox.run(GuestJob(RINGED_FOREVER, b"", limits)))
+    await until(lambda: len(sandbox.active()) == 1)
     task.cancel()
-    await asyncio.wait({task}, timeout=3)
-    assert task.cancelled()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled(), named
     await stuck.wake()
-    assert _descriptors() == before
-    assert children(os.getpid()) == mine
+    sandbox.close()
 
 
-async def test_no_answer_without_the_broker_s_account(limits: Limits) -> None:
-    error = await _failure(ProcessSandbox(broker=("/bin/true",)), GuestJob(NOTHING, b"", limits))
-    assert error.code == WORKER_LOST
-    assert "device broker" in error.message
-
-
-async def test_a_stuck_broker_is_killed(limits: Limits, children: Children) -> None:
-    broker = (sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)")
-    mine = children(os.getpid())
-    job = GuestJob(FOREVER, b"", replace(limits, deadline_ms=500))
-    started = time.monotonic()
-    error = await _failure(ProcessSandbox(broker=broker), job)
-    assert time.monotonic() - started < 6
-    assert isinstance(error, GuestError)
+@pytest.mark.parametrize("stuck", [CompileOrder], indirect=True)
+async def test_a_compiler_that_cannot_be_killed_does_not_hold_the_answer(stuck: Withheld, limits: Limits) -> None:
+    sandbox = ProcessSandbox(stuck, settings=Settings(kill_grace_s=0.1))
+    error = await _failure(sandbox, GuestJob(NOTHING, b"", replace(limits, deadline_ms=200)))
     assert error.code == DEADLINE
-    assert children(os.getpid()) == mine
+    await stuck.wake()
+    sandbox.close()
 
 
-def test_a_killed_agent_takes_its_jobs_with_it(children: Children, tmp_path: Path) -> None:
+async def test_a_zygote_that_does_not_answer_holds_nobody(limits: Limits, waiting: Waiting, until: Until) -> None:
+    """It is stopped, as by a debugger; the worker is killed without it, and the answer says that nobody saw it end."""
+    others = waiting().keys()
+    with open_sandbox(settings=lambda _: Settings(kill_grace_s=0.2)) as sandbox:
+        job = GuestJob(FOREVER, b"", replace(limits, deadline_ms=500))
+        running = asyncio.create_task(_failure(sandbox, job))
+        await until(lambda: len(sandbox.active()) == 1)
+        await until(lambda: sandbox.active()[0].usage.cpu_ms > 0)
+        (zygote,) = waiting().keys() - others
+        os.kill(zygote, signal.SIGSTOP)
+        assert (await running).code == PROCESS_STUCK
+        os.kill(zygote, signal.SIGCONT)
+        await sandbox.run(GuestJob(NOTHING, b"", limits))
+
+
+@pytest.mark.parametrize("words", [(), ("alone",)], ids=["namespaces", "without namespaces"])
+def test_a_killed_agent_takes_its_jobs_with_it(
+    words: tuple[str, ...],
+    hostile_zygote: Callable[..., tuple[str, ...]],
+    descendants: Find,
+    tmp_path: Path,
+) -> None:
     module = tmp_path / "forever.wasm"
-    module.write_bytes(FOREVER)
+    module.write_bytes(RINGED_FOREVER)
     script = f"""
 import asyncio, pathlib
 from ringfence.agent.sandbox.port import GuestJob, Limits
-from ringfence.agent.sandbox.process import WORKER_COMMAND, ProcessSandbox
+from ringfence.agent.sandbox.process import open_sandbox
 job = GuestJob(pathlib.Path({str(module)!r}).read_bytes(), b"", Limits(65536, 65536, 60000, 1, 0))
-asyncio.run(ProcessSandbox().run(job))
+with open_sandbox({hostile_zygote(*words)!r}) as sandbox:
+    asyncio.run(sandbox.run(job))
 """
     agent = subprocess.Popen([sys.executable, "-I", "-c", script])
-    give_up = time.monotonic() + 10
-    while len(started := children(agent.pid)) < 2 and time.monotonic() < give_up:
-        time.sleep(0.02)
-    assert len(started) == 2
-    time.sleep(0.5)
+    give_up = time.monotonic() + 20
+    # The zygote, two children that work and two that wait.
+    while len(started := descendants(agent.pid)) < 5 and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert len(started) >= 5
     agent.send_signal(signal.SIGKILL)
     agent.wait()
     while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < give_up:
-        time.sleep(0.02)
+        time.sleep(0.01)
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)

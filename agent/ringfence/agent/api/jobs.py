@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+import msgspec.structs
 
 from ringfence.agent.api.errors import (
     JOB_DIGEST,
@@ -19,6 +20,8 @@ from ringfence.agent.api.errors import (
     RECEIPT_INVALID,
     JobError,
 )
+from ringfence.agent.sandbox.levels import Level as Level  # part of the job's statement, and so of this interface
+from ringfence.agent.sandbox.levels import ResultType as ResultType
 from ringfence.crypto import COMPOSITE, CryptoError, Signer, digest, key_id
 
 JOB_CONTEXT: Final = b"ringfence job statement 1"
@@ -30,24 +33,29 @@ _DIGEST = 32
 
 
 class JobLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a job may use, in bytes, milliseconds and qubits; 0 qubits means no quantum device."""
+    """What a job may use, in bytes, milliseconds and qubits; 0 qubits means no quantum device.
+
+    `compute_units` is its share of thread time, of 64: under contention twice the units get twice the time.
+    """
 
     memory_bytes: int
     gpu_memory_bytes: int
     deadline_ms: int
     output_bytes: int
     qubits: int
+    compute_units: int = 64
 
     def within(self, ceiling: JobLimits) -> bool:
         """Whether no limit is above `ceiling`."""
         return all(mine <= theirs for mine, theirs in zip(self.as_tuple(), ceiling.as_tuple(), strict=True))
 
-    def as_tuple(self) -> tuple[int, int, int, int, int]:
-        return self.memory_bytes, self.gpu_memory_bytes, self.deadline_ms, self.output_bytes, self.qubits
+    def as_tuple(self) -> tuple[int, ...]:
+        """Every limit, in the order of the fields."""
+        return msgspec.structs.astuple(self)
 
 
 class JobStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the caller asks for, of which host, until when."""
+    """What the caller asks for, of which host, until when; how its module is checked, and what its result is to be."""
 
     host: str
     principal: str
@@ -57,6 +65,8 @@ class JobStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     module_digest: bytes
     input_digest: bytes
     limits: JobLimits
+    level: Level = Level.HIGH
+    result: ResultType = ResultType.BYTES
 
 
 class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,8 +91,21 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoints: int
 
 
+class ActiveJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A job that runs now: since when (seconds since the Unix epoch), with which limits and level, its use so far."""
+
+    job_id: str
+    since: int
+    level: Level
+    limits: JobLimits
+    usage: Usage
+
+
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the agent signs about a job it admitted; `code` is empty when the guest finished."""
+    """What the agent signs about a job it admitted; `code` is empty when the guest finished.
+
+    `level` is the one that the module was checked at, `result` the type that the output was declared to be of.
+    """
 
     job_id: str
     host: str
@@ -96,6 +119,8 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bundle_digest: str
     attestation_digest: str
     limits: JobLimits
+    level: Level
+    result: ResultType
     usage: Usage
     code: str
     started_at: int
@@ -164,6 +189,19 @@ def check_receipt(encoded: bytes, signature: bytes, *, agent: bytes) -> Receipt:
     if receipt.host != key_id(agent):
         raise JobError(RECEIPT_INVALID, "The receipt names another host than its signer.", field="host")
     return receipt
+
+
+def encode_active(jobs: tuple[ActiveJob, ...]) -> bytes:
+    """What runs on a host, as its agent tells it."""
+    return msgspec.msgpack.encode(jobs)
+
+
+def decode_active(encoded: bytes) -> tuple[ActiveJob, ...]:
+    """What an agent says that runs. Raises `JobError` (`job.malformed`)."""
+    try:
+        return msgspec.msgpack.decode(encoded, type=tuple[ActiveJob, ...])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise JobError(JOB_MALFORMED, f"The list of jobs does not parse: {error}.", field="jobs") from None
 
 
 def host_proof_message(nonce: bytes, gateway: str) -> bytes:

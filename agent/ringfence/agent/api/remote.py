@@ -14,6 +14,7 @@ from ringfence.agent.api import failures
 from ringfence.agent.api._pb import agent_pb2 as pb
 from ringfence.agent.api._pb.agent_pb2_grpc import AgentStub
 from ringfence.agent.api.errors import AGENT_TIMEOUT, AGENT_UNAVAILABLE, ChannelError
+from ringfence.agent.api.jobs import ActiveJob, decode_active
 from ringfence.errors import RingfenceError
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ class RemoteAgent:
         try:
             request = pb.ProofRequest(channel=channel, nonce=nonce, tag=tag)
             return (await self._stub.ProveHost(request, timeout=SHORT_CALL_S)).signature
+        except grpc.aio.AioRpcError as error:
+            raise self._failure(error) from None
+
+    async def active(self) -> tuple[ActiveJob, ...]:
+        """The jobs that run on the host now, the oldest first."""
+        try:
+            return decode_active((await self._stub.ListActive(pb.ActiveRequest(), timeout=SHORT_CALL_S)).jobs)
         except grpc.aio.AioRpcError as error:
             raise self._failure(error) from None
 

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import os
 import resource
-from pathlib import Path
 
 from ringfence.agent.confine import kernel, seccomp
 
+# What devices reserve without using it: the runtime 4 GiB and its guards for the CPU device's memory.
+_RESERVATIONS = 16 * 1024**3
+_AMPLITUDE_BYTES = 16
 _BASE_DATA = 512 * 1024 * 1024  # the interpreter, one batch and its decoded commands
 
 
-def lock_down(keep: set[int], device_bytes: int) -> None:
+def device_bytes(gpu_memory_bytes: int, qubits: int) -> int:
+    """What a job's devices may hold: while numpy applies a gate, up to three halves of the state live beside it."""
+    return gpu_memory_bytes + 3 * (_AMPLITUDE_BYTES << qubits)
+
+
+def lock_down(keep: set[int], device_bytes: int, *, began_bytes: int) -> None:
     """Close every descriptor but the standard three and `keep`; then take files, processes, signals and system calls.
 
-    `device_bytes` is what the job's devices may hold from now on. After it the process reads, writes, computes and
+    `device_bytes` is what the job's devices may hold from now on, and `began_bytes` the address space that the process
+    had before it opened them. After it the process reads, writes, computes and
     ends (`os._exit`); anything else kills it. Raises `sandbox.lockdown_failed`.
     """
     machine = kernel.architecture()
-    _close_all_but({0, 1, 2, *keep})
-    address_space = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    kernel.close_all_but({0, 1, 2, *keep})
     kernel.give_up_privileges()
     kernel.deny_files()
     for limit in (
@@ -36,14 +43,5 @@ def lock_down(keep: set[int], device_bytes: int) -> None:
         kernel.set_limit(limit, 0)
     data = _BASE_DATA + device_bytes
     kernel.set_limit(resource.RLIMIT_DATA, data)
-    kernel.set_limit(resource.RLIMIT_AS, address_space + data)
-    kernel.filter_system_calls(machine, seccomp.RUNNING, may_make_code=False)
-
-
-def _close_all_but(keep: set[int]) -> None:
-    after = 0
-    for descriptor in sorted(keep):
-        if after < descriptor:  # os.closerange takes an empty range that starts at 0 for all descriptors
-            os.closerange(after, descriptor)
-        after = descriptor + 1
-    os.closerange(after, os.sysconf("SC_OPEN_MAX"))
+    kernel.set_limit(resource.RLIMIT_AS, began_bytes + _RESERVATIONS + data)
+    kernel.filter_system_calls(seccomp.program(machine, seccomp.RUNNING, own_pid=os.getpid(), may_make_code=False))

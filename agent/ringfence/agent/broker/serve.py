@@ -6,88 +6,81 @@ believed it had worked.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from ringfence.agent.broker import account
+from ringfence.agent.broker.account import COMMANDS, GATES, LAUNCHES, MEASUREMENTS, PEAK_GPU_BYTES, Usage
 from ringfence.agent.errors import DEVICE_ARGUMENT, MEMORY_LIMIT, QUANTUM_DISABLED, SandboxError
 from ringfence.agent.gpu.port import GpuDevice
 from ringfence.agent.quantum.gates import unpack_basis, unpack_gate
 from ringfence.agent.quantum.port import QuantumDevice
 from ringfence.agent.ring import (
-    MAX_FRAME,
+    REPLY_BYTES,
     Alloc,
-    Checkpoint,
     Command,
     Copy,
     Gate,
     Launch,
     Measure,
     Read,
-    Reply,
+    Refusal,
     Sync,
     Write,
     decode_batch,
 )
 
-MAX_READ = MAX_FRAME - 64  # a reply carries at most as much as a write
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a job did with its devices. Only what was executed counts; `peak_gpu_bytes` is its pool at its fullest."""
-
-    commands: int
-    launches: int
-    gates: int
-    measurements: int
-    checkpoints: int
-    peak_gpu_bytes: int
-
-    def report(self) -> bytes:
-        """One line of JSON with these names. By the standard library: msgspec would cost each job 20 ms of start-up."""
-        return json.dumps(asdict(self)).encode() + b"\n"
-
 
 class Broker:
-    """One job's devices behind `execute`; `quantum` is None for a job without qubits."""
+    """One job's devices behind `execute`; `quantum` is None for a job without qubits.
 
-    def __init__(self, gpu: GpuDevice, quantum: QuantumDevice | None) -> None:
+    What is executed is counted in `counted`, a mapped file (`ringfence.agent.broker.account`).
+    """
+
+    def __init__(self, gpu: GpuDevice, quantum: QuantumDevice | None, counted: memoryview) -> None:
         self._gpu = gpu
         self._quantum_device = quantum
-        self._refusal: Reply | None = None
-        self._commands = self._launches = self._gates = self._measurements = self._checkpoints = 0
+        self._refusal: Refusal | None = None
+        self._counted = account.begin(counted)
+        # By type: a match statement would try the types one after the other, for every command.
+        self._execute: Mapping[type[Command], tuple[Callable[[Any], bytes], int]] = {
+            Alloc: (self._alloc, 0),
+            Write: (self._write, 0),
+            Read: (self._read, 0),
+            Copy: (self._copy, 0),
+            Launch: (self._launch, LAUNCHES),
+            Sync: (self._sync, 0),
+            Gate: (self._gate, GATES),
+            Measure: (self._measure, MEASUREMENTS),
+        }
 
     @property
     def usage(self) -> Usage:
         """What has been executed so far."""
-        return Usage(
-            commands=self._commands,
-            launches=self._launches,
-            gates=self._gates,
-            measurements=self._measurements,
-            checkpoints=self._checkpoints,
-            peak_gpu_bytes=self._gpu.peak_bytes,
-        )
+        return account.read(self._counted)
 
-    def execute(self, batch: bytes) -> Reply:
-        """The reply to a batch of commands (`ringfence.agent.ring`); after one refusal, always that refusal."""
+    def execute(self, batch: bytes) -> bytes | Refusal:
+        """The answer to a batch of commands (`ringfence.agent.ring`); after one refusal, always that refusal."""
         if self._refusal is not None:
             return self._refusal
         payload = b""
         try:
             for command in decode_batch(batch):
-                payload = self._execute_one(command)
-                self._commands += 1
+                execute, figure = self._execute[type(command)]
+                payload = execute(command)
+                # All of them first: killed in between, the broker has counted less, and nothing that cannot be.
+                self._counted[COMMANDS] += 1
+                if figure:
+                    self._counted[figure] += 1
         except SandboxError as error:
             return self.refuse(error)
         except MemoryError:
             return self.refuse(SandboxError(MEMORY_LIMIT, "The job's device broker ran out of memory."))
-        return Reply(payload=payload)
+        return payload
 
-    def refuse(self, error: SandboxError) -> Reply:
-        """End the job: `error` as a reply, to this and to every later batch."""
-        message = f"{error.message} {error.hint}".rstrip()
-        self._refusal = Reply(code=error.code.name, message=message)
+    def refuse(self, error: SandboxError) -> Refusal:
+        """End the job: `error` as an answer, to this and to every later batch."""
+        self._refusal = Refusal(error.code.name, f"{error.message} {error.hint}".rstrip())
         return self._refusal
 
     def close(self) -> None:
@@ -96,41 +89,48 @@ class Broker:
         if self._quantum_device is not None:
             self._quantum_device.close()
 
-    def _execute_one(self, command: Command) -> bytes:
-        match command:
-            case Alloc(size):
-                return self._gpu.alloc(size).to_bytes(8, "little")
-            case Write(address, data):
-                self._gpu.write(address, data)
-            case Read(address, length):
-                if length > MAX_READ:
-                    raise SandboxError(
-                        DEVICE_ARGUMENT,
-                        f"A read of {length} bytes does not fit into one reply.",
-                        field="length",
-                        hint=f"Read at most {MAX_READ} bytes at a time.",
-                    )
-                return self._gpu.read(address, length)
-            case Copy(destination, source, size):
-                self._gpu.copy(destination, source, size)
-            case Launch(kernel, grid, block, arguments):
-                self._gpu.launch(kernel, grid, block, arguments)
-                self._launches += 1
-            case Sync(stream):
-                if stream:
-                    raise SandboxError(DEVICE_ARGUMENT, f"Stream {stream} does not exist; there is stream 0.")
-                self._gpu.sync()
-            case Gate(number, qubits, angle):
-                gate, operands = unpack_gate(number, qubits)
-                self._quantum().apply(gate, operands, angle)
-                self._gates += 1
-            case Measure(qubit, basis):
-                outcome = self._quantum().measure(qubit, unpack_basis(basis))
-                self._measurements += 1
-                return outcome.to_bytes(1, "little")
-            case Checkpoint():
-                self._checkpoints += 1
+    def _alloc(self, command: Alloc) -> bytes:
+        address = self._gpu.alloc(command.size)
+        self._counted[PEAK_GPU_BYTES] = self._gpu.peak_bytes
+        return address.to_bytes(8, "little")
+
+    def _write(self, command: Write) -> bytes:
+        self._gpu.write(command.address, command.data)
         return b""
+
+    def _read(self, command: Read) -> bytes:
+        if command.length > REPLY_BYTES:
+            raise SandboxError(
+                DEVICE_ARGUMENT,
+                f"A read of {command.length} bytes does not fit into one reply.",
+                field="length",
+                hint=f"Read at most {REPLY_BYTES} bytes at a time.",
+            )
+        return self._gpu.read(command.address, command.length)
+
+    def _copy(self, command: Copy) -> bytes:
+        self._gpu.copy(command.destination, command.source, command.size)
+        return b""
+
+    def _launch(self, command: Launch) -> bytes:
+        self._gpu.launch(command.kernel, command.grid, command.block, command.arguments)
+        return b""
+
+    def _sync(self, command: Sync) -> bytes:
+        if command.stream:
+            message = f"Stream {command.stream} does not exist; there is stream 0."
+            raise SandboxError(DEVICE_ARGUMENT, message, field="stream")
+        self._gpu.sync()
+        return b""
+
+    def _gate(self, command: Gate) -> bytes:
+        gate, operands = unpack_gate(command.gate, command.qubits)
+        self._quantum().apply(gate, operands, command.angle)
+        return b""
+
+    def _measure(self, command: Measure) -> bytes:
+        outcome = self._quantum().measure(command.qubit, unpack_basis(command.basis))
+        return outcome.to_bytes(1, "little")
 
     def _quantum(self) -> QuantumDevice:
         if self._quantum_device is None:

@@ -11,12 +11,13 @@ import os
 import resource
 import signal
 import struct
+from collections.abc import Set
 
 from ringfence.agent.confine import seccomp
 from ringfence.agent.errors import LOCKDOWN_FAILED, SandboxError
 
 # include/uapi/linux/prctl.h, linux/seccomp.h and linux/capability.h
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 4, 15, 38
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 # The same numbers on every architecture since Linux 5.13.
@@ -49,6 +50,28 @@ def give_up_privileges() -> None:
     header, nothing = struct.pack("@Ii", _CAPABILITY_VERSION_3, 0), bytes(24)
     if _libc().capset(header, nothing) != 0:
         raise _refused("give up its capabilities")
+
+
+def rename(name: str) -> None:
+    """Call this process `name` (at most 15 ASCII characters) where processes are listed (ps, top, /proc/PID/comm)."""
+    if _libc().prctl(_PR_SET_NAME, name.encode("ascii")) != 0:
+        raise _refused("take a name")
+
+
+def close_all_but(keep: Set[int]) -> None:
+    """Close every descriptor of this process that is not in `keep`."""
+    after = 0
+    for descriptor in sorted(keep):
+        if after < descriptor:  # os.closerange takes an empty range that starts at 0 for all descriptors
+            os.closerange(after, descriptor)
+        after = descriptor + 1
+    os.closerange(after, os.sysconf("SC_OPEN_MAX"))
+
+
+def address_space() -> int:
+    """The bytes of this process's address space (statm, proc(5))."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
 
 
 def deny_files() -> None:
@@ -86,15 +109,14 @@ def set_limit(limit: int, soft: int, hard: int | None = None) -> None:
         raise _failed(f"the process could not lower resource limit {limit} ({error})") from error
 
 
-def filter_system_calls(machine: str, allowed: tuple[str, ...], *, may_make_code: bool) -> None:
-    """From now on, a system call that `allowed` does not name kills this process (see `seccomp.program`).
+def filter_system_calls(program: bytes) -> None:
+    """From now on, a system call that `program` (see `seccomp.program`) does not allow kills this process.
 
-    Filters add up, and the strictest verdict counts. `machine` is `architecture()`, asked for before the first filter.
+    Filters add up, and the strictest verdict counts.
     """
-    code = seccomp.program(machine, allowed, own_pid=os.getpid(), may_make_code=may_make_code)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
-    _prctl(seccomp.PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, "install its system-call filter", program)
+    buffer = ctypes.create_string_buffer(program, len(program))
+    filter_ = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
+    _prctl(seccomp.PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, "install its system-call filter", filter_)
 
 
 def _failed(what: str) -> SandboxError:

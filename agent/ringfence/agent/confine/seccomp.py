@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Final
 
 # name: (x86_64, aarch64), from arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 _NUMBERS: dict[str, tuple[int, int]] = {
@@ -118,6 +119,10 @@ class _Only:
         ]
 
 
+ANY_PID: Final = 0x7FFF_FFFF
+"""No process's number (proc(5), pid_max): it stands for one that is not known yet."""
+
+
 def supported(machine: str) -> bool:
     """Whether there is a table of system-call numbers for `machine` (`os.uname().machine`)."""
     return machine in _AUDIT_ARCH
@@ -143,6 +148,15 @@ def program(machine: str, allowed: tuple[str, ...], *, own_pid: int, may_make_co
         code += [(_EQUAL, 0, len(judged), _NUMBERS[name][column]), *judged]
     code.append((_RETURN, 0, 0, _KILL_PROCESS))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
+
+
+def of_process(template: bytes, own_pid: int) -> bytes:
+    """The filter for process `own_pid`, of one that was made for `ANY_PID` before that process was there."""
+    return template.replace(_own_pid_test(ANY_PID), _own_pid_test(own_pid))
+
+
+def _own_pid_test(pid: int) -> bytes:
+    return struct.pack("<HBBI", _EQUAL, 1, 0, pid)
 
 
 def _conditions(own_pid: int, *, may_make_code: bool) -> dict[str, tuple[_Equals | _Only, ...]]:

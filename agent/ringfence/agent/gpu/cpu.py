@@ -8,28 +8,38 @@ the module's stack and the argument block, in which nothing outlives a launch.
 from __future__ import annotations
 
 import ctypes
+import functools
 import pkgutil
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import wasmtime
 
 from ringfence.agent.errors import DEVICE_ARGUMENT, DEVICE_FAULT, SandboxError
 from ringfence.agent.gpu.catalogue import KERNELS, check_launch
-from ringfence.agent.gpu.pool import ALIGNMENT, Pool
+from ringfence.agent.gpu.pool import ALIGNMENT, MAX_POOL, Pool
 
-MAX_POOL = (1 << 31) - (1 << 20)  # with MAX_THREADS below 2^28, no 32-bit address that a kernel computes wraps around
 _PAGE = 65_536
 _NAME = "cpu"
 
 
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The catalogue's code, which devices may share; each has a memory of its own."""
+
+    engine: wasmtime.Engine
+    module: wasmtime.Module
+
+
 class CpuDevice:
     """A `GpuDevice` on the CPU. `pool_bytes` is the job's limit, at most `MAX_POOL`; commands finish before returning.
+    `catalogue` is the compiled catalogue where there is one already.
 
     Raises `gpu.bad_argument` for a pool that is larger.
     """
 
-    def __init__(self, pool_bytes: int) -> None:
+    def __init__(self, pool_bytes: int, catalogue: Catalogue | None = None) -> None:
         if not 0 <= pool_bytes <= MAX_POOL:
             raise SandboxError(
                 DEVICE_ARGUMENT,
@@ -37,12 +47,9 @@ class CpuDevice:
                 field="gpu_memory",
                 hint=f"Ask for at most {MAX_POOL}.",
             )
-        config = wasmtime.Config()
-        config.parallel_compilation = False  # a thread pool is not allowed in a broker
-        engine = wasmtime.Engine(config)
-        module = wasmtime.Module(engine, pkgutil.get_data(__package__, "catalogue.wasm") or b"")
-        self._store = wasmtime.Store(engine)
-        exports = wasmtime.Instance(self._store, module, []).exports(self._store)
+        catalogue = catalogue or _compile()
+        self._store = wasmtime.Store(catalogue.engine)
+        exports = wasmtime.Instance(self._store, catalogue.module, []).exports(self._store)
         memory = exports["memory"]
         if not isinstance(memory, wasmtime.Memory):
             raise TypeError("catalogue.wasm exports no memory")
@@ -116,6 +123,18 @@ class CpuDevice:
 
     def _host_address(self, address: int) -> int:
         return ctypes.addressof(self._memory.data_ptr(self._store).contents) + address
+
+
+def prepare() -> Callable[[int], CpuDevice]:
+    """Compile the catalogue once; what is returned opens devices that share its code."""
+    return functools.partial(CpuDevice, catalogue=_compile())
+
+
+def _compile() -> Catalogue:
+    config = wasmtime.Config()
+    config.parallel_compilation = False  # a thread pool is not allowed in a broker
+    engine = wasmtime.Engine(config)
+    return Catalogue(engine, wasmtime.Module(engine, pkgutil.get_data(__package__, "catalogue.wasm") or b""))
 
 
 def _function(exports: Mapping[str, object], name: str) -> wasmtime.Func:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from ringfence.agent.gpu.cpu import CpuDevice
+from ringfence.agent.gpu import cpu
 from ringfence.agent.gpu.port import GpuDevice
 
-BUILT_IN: Mapping[str, Callable[[int], GpuDevice]] = MappingProxyType({"cpu": CpuDevice})
-"""Each opens a device with a pool of that many bytes, for one job."""
+BUILT_IN: Mapping[str, Callable[[], Callable[[int], GpuDevice]]] = MappingProxyType({"cpu": cpu.prepare})
+"""Each does what is done once a process, and gives what opens a device with a pool of that many bytes, for one job."""

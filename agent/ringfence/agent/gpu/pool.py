@@ -11,6 +11,8 @@ from bisect import bisect_right
 from ringfence.agent.errors import DEVICE_ARGUMENT, DEVICE_FAULT, SandboxError
 
 ALIGNMENT = 256
+# Of the CPU device: with MAX_THREADS below 2^28, no 32-bit address that a kernel computes wraps around.
+MAX_POOL = (1 << 31) - (1 << 20)
 MAX_ALLOCATIONS = 65_536  # bounds the bookkeeping that a hostile job can make its broker do
 
 

@@ -88,8 +88,12 @@ def check_gate(gate: Gate, qubits: tuple[int, ...], angle: float, total: int) ->
 def check_qubit(qubit: int, total: int) -> None:
     """Raise `quantum.bad_argument` unless `qubit` is one of `total`."""
     if not 0 <= qubit < total:
-        raise _refused("qubit", f"Qubit {qubit} does not exist; this job has {total}, numbered from 0.")
+        raise _refused(
+            "qubit",
+            f"Qubit {qubit} does not exist; this job has {total}, numbered from 0.",
+            "Ask for more qubits in the job's limits.",
+        )
 
 
-def _refused(field: str, message: str) -> SandboxError:
-    return SandboxError(QUANTUM_ARGUMENT, message, field=field)
+def _refused(field: str, message: str, hint: str = "See ringfence.h.") -> SandboxError:
+    return SandboxError(QUANTUM_ARGUMENT, message, field=field, hint=hint)

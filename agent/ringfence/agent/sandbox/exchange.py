@@ -1,7 +1,7 @@
-"""What the agent and a worker hand each other in memory files: the job going in, the result coming out.
+"""What a sandbox's processes leave for the agent in memory files: verdicts, reports and output.
 
-Sans-IO. The job file is sealed before the worker starts. The result file has a fixed size, so a guest's output is
-bounded by the file itself; the agent reads it only after the worker has been reaped, and trusts nothing in it.
+Sans-IO. A result file has a fixed size, so a guest's output is bounded by the file itself; the agent reads it only
+after the worker has been reaped, and trusts nothing in it.
 
 Result file: u64 peak guest memory, u32 phase, u32 report length, the report (JSON), and from `OUTPUT_OFFSET` on the
 guest's standard output.
@@ -11,44 +11,86 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Final, Self
 
 import msgspec
 
 from ringfence.agent import errors
 from ringfence.agent.errors import WORKER_LOST, SandboxError
-from ringfence.agent.sandbox.port import GuestJob
+from ringfence.agent.sandbox.port import GuestError, Usage
 from ringfence.errors import Code
 
 OUTPUT_OFFSET = 4096
-PHASE_STARTING, PHASE_COMPILING, PHASE_RUNNING = range(3)
+PHASE_STARTING, PHASE_RUNNING = range(2)
+LOST_HINT: Final = "Send the job again; if that does not help, run `ringfence doctor` on its host."
 
-_JOB = struct.Struct("<QIQQQ")
 _RESULT = struct.Struct("<QII")
 _MAX_REPORT = OUTPUT_OFFSET - _RESULT.size
 _MAX_TEXT = 480
 
 CODES: dict[str, Code] = {code.name: code for code in vars(errors).values() if isinstance(code, Code)}
+# What a guest, or its devices, can come to inside its worker. Everything else is the kernel's to say, or the agent's: a
+# worker that claims it has been taken over, or is broken.
+WORKER_CODES: Final = frozenset(
+    code.name
+    for code in (
+        errors.GUEST_TRAP,
+        errors.GUEST_EXIT,
+        errors.GUEST_ARGUMENT,
+        errors.MEMORY_LIMIT,
+        errors.OUTPUT_LIMIT,
+        errors.INPUT_TOO_LARGE,
+        errors.MODULE_INVALID,
+        errors.BROKER_PROTOCOL,
+        errors.DEVICE_FAULT,
+        errors.DEVICE_ARGUMENT,
+        errors.KERNEL_UNKNOWN,
+        errors.QUANTUM_DISABLED,
+        errors.QUANTUM_ARGUMENT,
+    )
+)
+# What checking and compiling a module can come to.
+COMPILER_CODES: Final = frozenset(
+    code.name
+    for code in (
+        errors.MODULE_INVALID,
+        errors.MODULE_TOO_LARGE,
+        errors.MODULE_REFUSED,
+        errors.COMPONENT_GIVEN,
+        errors.ENTRY_POINT_MISSING,
+        errors.ENTRY_POINT_TYPE,
+        errors.IMPORT_UNKNOWN,
+        errors.MEMORY_LIMIT,
+        errors.QUANTUM_DISABLED,
+        errors.QUANTUM_ARGUMENT,
+    )
+)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerJob:
-    """A job as its worker sees it; `module` and `input` are views of the job file."""
+class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An error as it travels between processes; whoever reads it trusts none of its text."""
 
-    memory_bytes: int
-    deadline_ms: int
-    output_bytes: int
-    module: memoryview
-    input: memoryview
+    code: str
+    message: str
+    field: str = ""
+    hint: str = ""
+
+    @classmethod
+    def of(cls, error: SandboxError) -> Self:
+        """`error`, with what is too long for a result file's head cut off."""
+        return cls(error.code.name, readable(error.message), readable(error.field), readable(error.hint))
+
+    def error(self, usage: Usage) -> GuestError:
+        """What the agent raises for it; `code` is one of `CODES`."""
+        message, hint, field = map(readable, (self.message, self.hint, self.field))
+        return GuestError(CODES[self.code], message, usage, field=field, hint=hint)
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a worker says its guest ended: no code and the length of its output, or a code and what it means."""
+    """How a worker says its guest ended: the length of its output, or why there is none."""
 
     output_bytes: int = 0
-    code: str = ""
-    message: str = ""
-    field: str = ""
-    hint: str = ""
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +102,16 @@ class ResultHead:
     report: Report | None
 
 
-def encode_job(job: GuestJob) -> bytes:
-    """The bytes of a job file."""
-    limits = job.limits
-    head = _JOB.pack(limits.memory_bytes, limits.deadline_ms, limits.output_bytes, len(job.module), len(job.input))
-    return head + job.module + job.input
-
-
-def decode_job(data: memoryview) -> WorkerJob:
-    """The job in a job file, which only the agent can have written."""
-    memory, deadline, output, module_length, input_length = _JOB.unpack_from(data)
-    middle = _JOB.size + module_length
-    return WorkerJob(memory, deadline, output, data[_JOB.size : middle], data[middle : middle + input_length])
-
-
-def encode_report(report: Report) -> bytes:
-    """The report's bytes, with what is too long for the result file's head cut off."""
-    return msgspec.json.encode(
-        msgspec.structs.replace(report, message=readable(report.message), hint=readable(report.hint))
-    )
-
-
-def encode_head(peak_memory_bytes: int, phase: int, report: bytes = b"") -> bytes:
+def encode_head(peak_memory_bytes: int, phase: int, report: Report | None = None) -> bytes:
     """The first bytes of a result file."""
-    return _RESULT.pack(peak_memory_bytes, phase, len(report)) + report
+    encoded = b"" if report is None else msgspec.json.encode(report)
+    return _RESULT.pack(peak_memory_bytes, phase, len(encoded)) + encoded
 
 
 def decode_head(data: bytes) -> ResultHead:
     """The head of a result file that a worker may have written while it was hostile.
 
-    Raises `SandboxError` (`sandbox.worker_lost`) when it holds no report that this agent understands.
+    Raises `SandboxError` (`sandbox.worker_lost`) when it holds no report that a worker can come to.
     """
     try:
         peak, phase, length = _RESULT.unpack_from(data)
@@ -100,7 +122,7 @@ def decode_head(data: bytes) -> ResultHead:
         report = msgspec.json.decode(data[_RESULT.size : _RESULT.size + length], type=Report)
     except (struct.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _unreadable() from error
-    if report.code and report.code not in CODES:
+    if report.refusal is not None and report.refusal.code not in WORKER_CODES:
         raise _unreadable()
     return ResultHead(peak, phase, report)
 
@@ -111,4 +133,4 @@ def readable(text: str) -> str:
 
 
 def _unreadable() -> SandboxError:
-    return SandboxError(WORKER_LOST, "The worker left a result that cannot be read.")
+    return SandboxError(WORKER_LOST, "The worker left a result that cannot be true.", field="module", hint=LOST_HINT)

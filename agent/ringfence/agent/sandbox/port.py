@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ringfence.agent.errors import LIMIT_OUT_OF_RANGE, MODULE_TOO_LARGE, SandboxError
+from ringfence.agent.sandbox.levels import Level, ResultType
 from ringfence.errors import Code
 
 MAX_MODULE_BYTES = 16 * 1024 * 1024
@@ -20,6 +21,7 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "deadline_ms": (1, 24 * 60 * 60 * 1000),
     "output_bytes": (1, 256 * 1024 * 1024),
     "qubits": (0, 24),
+    "compute_units": (1, 64),
 }
 
 
@@ -30,7 +32,7 @@ class Limits:
     Raises `SandboxError` (`sandbox.limit_out_of_range`, with the field) when built outside `BOUNDS`.
     `memory_bytes` is the guest's linear memory, `gpu_memory_bytes` its device pool, `deadline_ms` its wall time from
     the start of its processes to its answer, `output_bytes` its standard output, `qubits` its quantum state; 0 qubits
-    means no quantum device.
+    means no quantum device. `compute_units` is its share of thread time, of 64.
     """
 
     memory_bytes: int
@@ -38,6 +40,7 @@ class Limits:
     deadline_ms: int
     output_bytes: int
     qubits: int
+    compute_units: int = 64
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in BOUNDS.items():
@@ -53,11 +56,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class GuestJob:
-    """A guest's module (WebAssembly bytes), its standard input, and its limits."""
+    """A guest's module (WebAssembly bytes), its input, its limits, how it is checked and what its output is.
+
+    `job_id` is what it is known by to whoever asks what runs.
+    """
 
     module: bytes
     input: bytes
     limits: Limits
+    level: Level = Level.HIGH
+    result: ResultType = ResultType.BYTES
+    job_id: str = ""
 
     def __post_init__(self) -> None:
         if len(self.module) > MAX_MODULE_BYTES:
@@ -76,7 +85,8 @@ class Usage:
     `wall_ms` (until the worker ended or was killed) and `cpu_ms` (worker and broker together, of those that ended) come
     from the kernel. `peak_memory_bytes` is the guest's linear memory at its largest, as its worker counted it: one that
     a guest took over may say anything, but nothing beyond the limit is believed. The counters come from the device
-    broker, `peak_gpu_bytes` at most the limit, and are zero when the broker had to be killed.
+    broker, `peak_gpu_bytes` at most the limit, and stand where they stood when it was killed; `checkpoints` alone is
+    the worker's word too.
     """
 
     wall_ms: float

@@ -1,270 +1,349 @@
-"""The sandbox's built-in adapter: for every job a fresh worker process and a fresh device broker.
+"""The sandbox's built-in adapter: forks a job's processes from a warm zygote, and kills them when their time is up.
 
-Both are executed anew, so neither holds anything of the agent's memory, environment or descriptors. The deadline is a
-SIGKILL by the agent: fuel and epochs would cost the guest a quarter of its speed and still trust the runtime.
+The deadline is a SIGKILL by the agent: fuel and epochs would cost the guest a quarter of its speed and still trust the
+runtime. The agent itself never parses, compiles or runs a module.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Annotated, Final
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Final
 
-import msgspec
+from ringfence.agent import ring
+from ringfence.agent.broker.account import ACCOUNT_BYTES
+from ringfence.agent.broker.lockdown import device_bytes
+from ringfence.agent.confine import protections
+from ringfence.agent.confine.groups import Group, Groups
+from ringfence.agent.errors import LIMIT_OUT_OF_RANGE, PROCESS_STUCK, WORKER_LOST, SandboxError
+from ringfence.agent.gpu.pool import MAX_POOL
+from ringfence.agent.sandbox import endings, files, progress
+from ringfence.agent.sandbox.children import ZYGOTE, Child, Children
+from ringfence.agent.sandbox.compiling import Verdict
+from ringfence.agent.sandbox.endings import Ended, Left
+from ringfence.agent.sandbox.exchange import OUTPUT_OFFSET
+from ringfence.agent.sandbox.levels import Level
+from ringfence.agent.sandbox.lockdown import probe
+from ringfence.agent.sandbox.modules import Compiled, Modules, ModuleStore, Wanted, compiled_from, gave_up
+from ringfence.agent.sandbox.monitor import ActiveKernel, Event, Thresholds
+from ringfence.agent.sandbox.orders import CompileOrder, DevicesOrder, GuestOrder
+from ringfence.agent.sandbox.port import GuestError, GuestJob, Outcome, Usage
+from ringfence.agent.sandbox.results import check_result
+from ringfence.agent.sandbox.watching import Running, Watcher
 
-from ringfence.agent.errors import (
-    DEADLINE,
-    MODULE_INVALID,
-    OUTPUT_LIMIT,
-    PROCESS_STUCK,
-    SYSCALL_DENIED,
-    WORKER_LOST,
-    SandboxError,
-)
-from ringfence.agent.sandbox import exchange
-from ringfence.agent.sandbox.children import Child, ChildEnd
-from ringfence.agent.sandbox.exchange import OUTPUT_OFFSET, PHASE_COMPILING, Report, ResultHead
-from ringfence.agent.sandbox.port import GuestError, GuestJob, Limits, Outcome, Usage
-from ringfence.errors import Code
-
-WORKER_COMMAND: Final = (sys.executable, "-I", "-m", "ringfence.agent.sandbox.worker")
-BROKER_COMMAND: Final = (sys.executable, "-I", "-m", "ringfence.agent.broker")
-
-_BROKER_GRACE_S = 1.0
-_DIAGNOSTICS_BYTES = 16 * 1024
-_REPORT_BYTES = 64 * 1024
+_BROKER_GRACE_S: Final = 1.0
+_TICK_S: Final = 0.0015
+_DIAGNOSTICS_BYTES: Final = 16 * 1024
+_INLINE_CHECK_BYTES: Final = 64 * 1024
+# What the two processes of a job have beside what its limits name: interpreters, runtime, a batch and its commands.
+_OWN_BYTES: Final = 1024 * 1024 * 1024
+_PROCESSES: Final = 4
+# What a compiler may have of its own; its resource limits hold it to less.
+_COMPILER_BYTES: Final = 1024 * 1024 * 1024
+_NOTHING: Final = Usage(wall_ms=0.0, cpu_ms=0.0, peak_memory_bytes=0)
 
 
-# A broker counts what it executes; a receipt's figures are of at most 64 bits.
-_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a sandbox treats its jobs.
 
+    `refuse` says why this host takes no job of a level, or None; `thresholds` are what is watched while one runs, and
+    `on_event` hears, with the job's id, of what was seen. `kill_grace_s` is how long a process may take to end after
+    SIGKILL before its job is answered without it. With `groups` each job has a cgroup of its own.
+    """
 
-class _BrokerReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    commands: _Count
-    launches: _Count
-    gates: _Count
-    measurements: _Count
-    checkpoints: _Count
-    peak_gpu_bytes: _Count
-
-    def __post_init__(self) -> None:
-        if self.launches + self.gates + self.measurements + self.checkpoints > self.commands:
-            raise ValueError("more of the commands than all of them")
+    refuse: Callable[[Level], SandboxError | None] = lambda _level: None
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    on_event: Callable[[str, Event], None] = lambda _job_id, _event: None
+    kill_grace_s: float = 5.0
+    groups: Groups | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Files:
     """A job's descriptors on the agent's side."""
 
-    job: int
     result: int
+    progress: int
     diagnostics: int
-    usage: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """How a job's two processes ended; `late` when the worker was killed at its deadline."""
-
-    worker: ChildEnd
-    broker: ChildEnd
-    late: bool
-    wall_ms: float
+    account: int
 
 
 class ProcessSandbox:
-    """Runs each guest in a locked-down worker process; implements `Sandbox`.
-
-    `kill_grace_s` is how long a process may take to end after SIGKILL before its job is answered without it.
-    """
+    """Runs each guest in a locked-down worker process; implements `Sandbox`."""
 
     def __init__(
-        self,
-        *,
-        worker: Sequence[str] = WORKER_COMMAND,
-        broker: Sequence[str] = BROKER_COMMAND,
-        start: Callable[[Sequence[str], Sequence[int], int], Child] = Child,
-        kill_grace_s: float = 5.0,
+        self, children: Children, *, store: ModuleStore | None = None, settings: Settings | None = None
     ) -> None:
-        self._worker = tuple(worker)
-        self._broker = tuple(broker)
-        self._start_child = start
-        self._kill_grace_s = kill_grace_s
+        self._children = children
+        self._settings = settings or Settings()
+        self._modules = Modules(self._compile, store)
+        self._running: dict[int, Running] = {}
+        self._taken = 0
+        self._left_groups: list[Group] = []
+        self._made = 0
 
     async def run(self, job: GuestJob) -> Outcome:
         """See `Sandbox.run`. The deadline counts from here, start-up and compiling included."""
         started = time.monotonic()
+        refused = self._settings.refuse(job.level)
+        if refused is not None:
+            raise refused
+        self._taken += 1
+        number, running = self._taken, Running(job)
+        self._running[number] = running
         with ExitStack() as stack:
+            stack.callback(self._running.pop, number)
             try:
-                files, worker, broker = self._start(job, stack)
+                compiled = await self._compiled(job, started, stack)
+                outcome = await self._run(job, compiled, started, running, stack)
             except OSError as error:
                 raise SandboxError(
                     WORKER_LOST,
                     f"The job's processes cannot be started ({os.strerror(error.errno or 0)}).",
                     hint="Look for a limit on processes, open files or memory of the agent.",
                 ) from error
-            ended = await _finish(worker, broker, started, job.limits, self._kill_grace_s)
-            return _outcome(job.limits, files, ended)
+        await _check_result(job, outcome)
+        return outcome
 
-    def _start(self, job: GuestJob, stack: ExitStack) -> tuple[_Files, Child, Child]:
-        """Start broker and worker; the agent keeps only its own ends, closed when `stack` ends."""
-        with ExitStack() as theirs:
-            worker_end, broker_end = socket.socketpair()
-            theirs.enter_context(worker_end)
-            theirs.enter_context(broker_end)
-            usage, usage_writer = os.pipe()
-            stack.callback(os.close, usage)
-            theirs.callback(os.close, usage_writer)
-            files = _Files(
-                job=_memory_file(stack, "job", content=exchange.encode_job(job)),
-                result=_memory_file(stack, "result", size=OUTPUT_OFFSET + job.limits.output_bytes),
-                diagnostics=_memory_file(stack, "diagnostics", size=_DIAGNOSTICS_BYTES),
-                usage=usage,
+    async def check(self, wanted: Wanted) -> Verdict:
+        """What validating and compiling a module comes to. Raises `SandboxError` where its child left no verdict."""
+        with ExitStack() as stack:
+            return (await self._modules.get(wanted, stack)).verdict
+
+    def active(self) -> tuple[ActiveKernel, ...]:
+        """The jobs that run now or are being compiled, the oldest first."""
+        return tuple(running.now() for running in self._running.values())
+
+    def close(self) -> None:
+        """Let go of the modules that are kept; the zygote is its owner's."""
+        self._modules.close()
+
+    async def _compiled(self, job: GuestJob, started: float, stack: ExitStack) -> Compiled:
+        """The job's module, compiled. Raises `GuestError` when it is refused, or its deadline came first."""
+        limits = job.limits
+        wanted = Wanted(job.module, job.level, limits.memory_bytes, limits.qubits, limits.compute_units)
+        try:
+            async with asyncio.timeout(max(0.0, started + limits.deadline_ms / 1000 - time.monotonic())):
+                compiled = await self._modules.get(wanted, stack)
+        except TimeoutError:
+            raise endings.late(limits, _used(started, 0.0), compiling=True) from None
+        if compiled.verdict.refusal is not None:
+            raise compiled.verdict.refusal.error(_used(started, compiled.cpu_ms))
+        return compiled
+
+    async def _compile(self, wanted: Wanted, stack: ExitStack) -> Compiled:
+        """Compiles in a child of its own, which ends with this task."""
+        started = time.monotonic()
+        with ExitStack() as mine:
+            module = files.sealed(mine, "module", wanted.code)
+            verdict, diagnostics = files.growing(mine, "verdict"), files.fixed(mine, "diagnostics", _DIAGNOSTICS_BYTES)
+            compiled = files.growing(stack, "compiled")
+            doors = self._doors("compile", _COMPILER_BYTES, wanted.compute_units, mine, mine)
+            child = await self._children.fork(
+                lambda number: CompileOrder(
+                    number,
+                    wanted.level,
+                    wanted.memory_bytes,
+                    wanted.qubits,
+                    wanted.compute_units,
+                    grouped=bool(doors),
+                ),
+                (module, verdict, compiled, *doors, diagnostics),
             )
-            limits = job.limits
-            broker_arguments = {
-                "--fd": broker_end.fileno(),
-                "--gpu-memory": limits.gpu_memory_bytes,
-                "--qubits": limits.qubits,
-                "--report-fd": usage_writer,
-            }
-            flags = [str(part) for pair in broker_arguments.items() for part in pair]
-            broker = self._start_child([*self._broker, *flags], (broker_end.fileno(), usage_writer), files.diagnostics)
-            stack.callback(broker.kill)
-            theirs_of_worker = (files.job, files.result, worker_end.fileno())
-            arguments = map(str, (*theirs_of_worker, os.getpid()))
-            worker = self._start_child([*self._worker, *arguments], theirs_of_worker, files.diagnostics)
+            try:
+                await asyncio.wait({child.ended})
+            finally:
+                child.kill()
+                await asyncio.wait({child.ended}, timeout=self._settings.kill_grace_s)
+            # Here it has ended by itself: who kills it cancels this.
+            end = child.ended.result()
+            if endings.compiler_gave_up(end):
+                return gave_up(end.cpu_ms)
+            left = compiled_from(verdict, compiled, end.cpu_ms) if end.status == 0 else None
+            if left is None:
+                words = os.pread(diagnostics, _DIAGNOSTICS_BYTES, 0)
+                raise endings.uncompilable(end, words, _used(started, end.cpu_ms))
+            return left
+
+    async def _run(
+        self, job: GuestJob, compiled: Compiled, started: float, running: Running, stack: ExitStack
+    ) -> Outcome:
+        left_files, worker, broker = await self._start(job, compiled, stack)
+        watch = self._settings.thresholds.watch(job.limits, began_bytes=self._children.own_bytes)
+        watcher = running.watcher = Watcher(watch, worker, left_files.progress, stack)
+        ended = await self._finish(job, worker, broker, watcher, started)
+        left = Left(
+            head=os.pread(left_files.result, OUTPUT_OFFSET, 0),
+            broker=b"" if broker is None else os.pread(left_files.account, ACCOUNT_BYTES, 0),
+            words=os.pread(left_files.diagnostics, _DIAGNOSTICS_BYTES, 0),
+            checkpoints=progress.said(os.pread(left_files.progress, 64, 0), progress.CHECKPOINTS),
+        )
+        length, usage = endings.outcome_length(job.limits, left, ended)
+        return Outcome(os.pread(left_files.result, length, OUTPUT_OFFSET), usage)
+
+    async def _start(self, job: GuestJob, compiled: Compiled, stack: ExitStack) -> tuple[_Files, Child, Child | None]:
+        """Start the worker, and for a module that uses devices their broker; both are killed when `stack` ends."""
+        limits = job.limits
+        if compiled.uses_devices and limits.gpu_memory_bytes > MAX_POOL:
+            raise SandboxError(
+                LIMIT_OUT_OF_RANGE,
+                f"The CPU device has no pool of {limits.gpu_memory_bytes} bytes.",
+                field="gpu_memory_bytes",
+                hint=f"Ask for at most {MAX_POOL} bytes.",
+            )
+        with ExitStack() as theirs:
+            left = _Files(
+                result=files.fixed(stack, "result", OUTPUT_OFFSET + limits.output_bytes),
+                progress=files.fixed(stack, "progress", progress.PAGE_BYTES),
+                diagnostics=files.fixed(stack, "diagnostics", _DIAGNOSTICS_BYTES),
+                account=files.fixed(stack, "account", ACCOUNT_BYTES),
+            )
+            given = files.sealed(theirs, "input", job.input)
+            devices = device_bytes(limits.gpu_memory_bytes, limits.qubits)
+            memory = limits.memory_bytes + 2 * limits.output_bytes + devices
+            doors = self._doors("job", memory, limits.compute_units, stack, theirs)
+            ring_of_worker: tuple[int, ...] = ()
+            broker = None
+            if compiled.uses_devices:
+                request = files.fixed(theirs, "request", ring.REQUEST_BYTES)
+                reply = files.fixed(theirs, "reply", ring.REPLY_BYTES)
+                mine, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                theirs.enter_context(mine)
+                theirs.enter_context(other)
+                ring_of_worker = (mine.fileno(), request, files.read_only(theirs, reply))
+                broker = await self._children.fork(
+                    lambda number: DevicesOrder(
+                        number, limits.gpu_memory_bytes, limits.qubits, limits.compute_units, grouped=bool(doors)
+                    ),
+                    (other.fileno(), request, reply, left.account, *doors, left.diagnostics),
+                )
+                stack.callback(broker.kill)
+            worker = await self._children.fork(
+                lambda number: GuestOrder(
+                    child=number,
+                    level=job.level,
+                    entry=compiled.entry,
+                    memory_bytes=limits.memory_bytes,
+                    deadline_ms=limits.deadline_ms,
+                    output_bytes=limits.output_bytes,
+                    compute_units=limits.compute_units,
+                    devices=compiled.uses_devices,
+                    grouped=bool(doors),
+                ),
+                (compiled.descriptor, given, left.result, left.progress, *ring_of_worker, *doors, left.diagnostics),
+            )
             stack.callback(worker.kill)
-            return files, worker, broker
+            return left, worker, broker
 
-
-def _memory_file(stack: ExitStack, name: str, *, content: bytes | None = None, size: int = 0) -> int:
-    """A memory file (memfd_create(2)): sealed with `content`, or writable and of exactly `size` bytes."""
-    descriptor = os.memfd_create(f"ringfence-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    stack.callback(os.close, descriptor)
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
-    if content is None:
-        os.ftruncate(descriptor, size)
-    else:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        seals |= fcntl.F_SEAL_WRITE
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-    return descriptor
-
-
-async def _finish(worker: Child, broker: Child, started: float, limits: Limits, kill_grace_s: float) -> _Ended:
-    """Wait for both ends, killing the worker at its deadline; on cancellation kill both and see them gone.
-
-    Raises `GuestError` (`sandbox.process_stuck`) when the kernel does not end a killed process within `kill_grace_s`.
-    It will never run the guest again, and is reaped when it ends.
-    """
-    try:
-        left = limits.deadline_ms / 1000 - (time.monotonic() - started)
-        await asyncio.wait({worker.ended}, timeout=max(0.0, left))
-        late = not worker.ended.done()
-        wall_ms = (time.monotonic() - started) * 1000
-        worker.kill()
-        # The broker ends by itself when its ring does; a stuck device call must not hold the answer.
-        await asyncio.wait({worker.ended, broker.ended}, timeout=_BROKER_GRACE_S)
-    finally:
-        worker.kill()
-        broker.kill()
-        await asyncio.wait({worker.ended, broker.ended}, timeout=kill_grace_s)
-    stuck = [name for name, child in (("worker", worker), ("device broker", broker)) if not child.ended.done()]
-    if stuck:
-        used_ms = sum(child.ended.result().cpu_ms for child in (worker, broker) if child.ended.done())
-        raise GuestError(
-            PROCESS_STUCK,
-            f"The job's {' and '.join(stuck)} did not end within {kill_grace_s:g} s of being killed.",
-            Usage(wall_ms=wall_ms, cpu_ms=used_ms, peak_memory_bytes=0),
-            hint="It sleeps in the kernel: look for a disk, a device or a driver of this host that does not answer.",
+    def _doors(self, kind: str, memory_bytes: int, units: int, stack: ExitStack, theirs: ExitStack) -> tuple[int, ...]:
+        """The door of a new group, if this host has groups; the door is closed with `theirs`, the group ends with
+        `stack`. `memory_bytes` is what its processes may have beside what each begins with."""
+        if self._settings.groups is None:
+            return ()
+        self._left_groups = [group for group in self._left_groups if not group.remove()]
+        self._made += 1
+        group = self._settings.groups.make(
+            f"{kind}-{self._made}", memory_bytes=memory_bytes + _OWN_BYTES, processes=_PROCESSES, units=units
         )
-    return _Ended(worker.ended.result(), broker.ended.result(), late, wall_ms)
+        stack.callback(self._leave, group)
+        door = group.door()
+        theirs.callback(os.close, door)
+        return (door,)
 
+    def _leave(self, group: Group) -> None:
+        group.kill()
+        if not group.remove():
+            self._left_groups.append(group)
 
-def _outcome(limits: Limits, files: _Files, ended: _Ended) -> Outcome:
-    """What the job's files and its processes' ends amount to."""
-    try:
-        head = exchange.decode_head(os.pread(files.result, OUTPUT_OFFSET, 0))
-    except SandboxError as error:
-        nothing = ResultHead(0, exchange.PHASE_STARTING, Report(code=str(error.code), message=error.message))
-        raise _failure(limits, nothing, files, ended, _usage(limits, nothing, ended, None)) from error
-    counters = _broker_report(files.usage)
-    usage = _usage(limits, head, ended, counters)
-    report = head.report
-    if ended.late or ended.worker.status != 0 or report is None or report.code:
-        raise _failure(limits, head, files, ended, usage)
-    if counters is None or ended.broker.status != 0:
-        raise GuestError(WORKER_LOST, f"The device broker was lost{_last_words(files)}.", usage)
-    if not 0 <= report.output_bytes <= limits.output_bytes:
-        raise GuestError(OUTPUT_LIMIT, "The worker claims more output than its file holds.", usage)
-    return Outcome(os.pread(files.result, report.output_bytes, OUTPUT_OFFSET), usage)
+    async def _finish(
+        self, job: GuestJob, worker: Child, broker: Child | None, watcher: Watcher, started: float
+    ) -> Ended:
+        """Wait for both ends, killing the worker at its deadline; on cancellation kill both and see them gone.
 
+        Raises `GuestError` (`sandbox.process_stuck`) when the kernel does not end a killed process in time. It will
+        never run the guest again, and is reaped when it ends.
+        """
+        children = {"worker": worker} | ({} if broker is None else {"device broker": broker})
+        ends = {child.ended for child in children.values()}
+        grace_s = self._settings.kill_grace_s
+        try:
+            killed = await self._watch(job, worker, watcher, started)
+            wall_ms = (time.monotonic() - started) * 1000
+            if killed is None and worker.ended.result().status == 0:
+                # The broker ends by itself when its ring does; a stuck device call must not hold the answer. Of every
+                # other job, its account is what it had done by now.
+                await asyncio.wait(ends, timeout=_BROKER_GRACE_S)
+        finally:
+            for child in children.values():
+                child.kill()
+            await asyncio.wait(ends, timeout=grace_s)
+        stuck = [name for name, child in children.items() if not child.ended.done()]
+        if stuck:
+            used_ms = sum(child.ended.result().cpu_ms for child in children.values() if child.ended.done())
+            raise GuestError(
+                PROCESS_STUCK,
+                f"The job's {' and '.join(stuck)} did not end within {grace_s:g} s of being killed.",
+                Usage(wall_ms=wall_ms, cpu_ms=used_ms, peak_memory_bytes=0),
+                hint="It sleeps in the kernel: look for a disk, a device or a driver that does not answer.",
+            )
+        return Ended(worker.ended.result(), None if broker is None else broker.ended.result(), killed, wall_ms)
 
-def _failure(limits: Limits, head: ResultHead, files: _Files, ended: _Ended, usage: Usage) -> GuestError:
-    status = ended.worker.status
-    if ended.late or status == -signal.SIGXCPU:
-        doing = "while its module was compiled" if head.phase == PHASE_COMPILING else "before it had ended"
-        return GuestError(
-            DEADLINE,
-            f"The guest was killed at its deadline of {limits.deadline_ms} ms, {doing}.",
-            usage,
-            field="deadline_ms",
-            hint="Do less, or ask for a later deadline.",
-        )
-    if status == -signal.SIGSYS:
-        return GuestError(SYSCALL_DENIED, "The worker made a system call that a guest has no use for.", usage)
-    if status == 0 and head.report is not None:
-        report = head.report
-        code: Code = exchange.CODES[report.code]
-        message, hint, field = map(exchange.readable, (report.message, report.hint, report.field))
-        return GuestError(code, message, usage, field=field, hint=hint)
-    if head.phase == PHASE_COMPILING and status < 0:
-        return GuestError(
-            MODULE_INVALID, "Compiling the module took more than the compiler may have.", usage, field="module"
-        )
-    how = f"by signal {-status}" if status < 0 else f"with status {status}"
-    return GuestError(WORKER_LOST, f"The worker ended {how} and left no result{_last_words(files)}.", usage)
-
-
-def _usage(limits: Limits, head: ResultHead, ended: _Ended, counters: _BrokerReport | None) -> Usage:
-    """What the kernel and the job's processes say it used; theirs never beyond what the job could have used."""
-    cpu_ms = ended.worker.cpu_ms + ended.broker.cpu_ms
-    peak = min(head.peak_memory_bytes, limits.memory_bytes)
-    if counters is None:
-        return Usage(wall_ms=ended.wall_ms, cpu_ms=cpu_ms, peak_memory_bytes=peak)
-    return Usage(
-        wall_ms=ended.wall_ms,
-        cpu_ms=cpu_ms,
-        peak_memory_bytes=peak,
-        commands=counters.commands,
-        launches=counters.launches,
-        gates=counters.gates,
-        measurements=counters.measurements,
-        checkpoints=counters.checkpoints,
-        peak_gpu_bytes=min(counters.peak_gpu_bytes, limits.gpu_memory_bytes),
-    )
-
-
-def _broker_report(descriptor: int) -> _BrokerReport | None:
-    """The broker's counters, or None when it left none that can be true. Every writer has ended: no read blocks."""
-    try:
-        return msgspec.json.decode(os.read(descriptor, _REPORT_BYTES), type=_BrokerReport)
-    except msgspec.MsgspecError:
+    async def _watch(self, job: GuestJob, worker: Child, watcher: Watcher, started: float) -> SandboxError | None:
+        """Wait for the worker's end; why it is to be killed, if it is."""
+        deadline = started + job.limits.deadline_ms / 1000
+        while not worker.ended.done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return endings.late(job.limits, _NOTHING, compiling=False)
+            # The event loop counts in milliseconds and wakes up late: the last one is spent looking at the clock.
+            await asyncio.wait({worker.ended}, timeout=min(max(0.0, left - _TICK_S), watcher.pause_s))
+            if not worker.ended.done():
+                for event in watcher.look():
+                    self._settings.on_event(job.job_id, event)
+                    if event.kill:
+                        return event.error()
         return None
 
 
-def _last_words(files: _Files) -> str:
-    """The last line that a process wrote to standard error, for the message."""
-    lines = os.pread(files.diagnostics, _DIAGNOSTICS_BYTES, 0).rstrip(b"\0\n").splitlines()
-    return f" ({exchange.readable(lines[-1].decode('ascii', 'replace'))})" if lines else ""
+@contextmanager
+def open_sandbox(
+    command: Sequence[str] = ZYGOTE,
+    *,
+    store: ModuleStore | None = None,
+    settings: Callable[[Children], Settings] = lambda _children: Settings(),
+) -> Iterator[ProcessSandbox]:
+    """A sandbox over a zygote of its own, which ends with it. Enter it before anything secret is opened."""
+    with closing(Children(command)) as children:
+        sandbox = ProcessSandbox(children, store=store, settings=settings(children))
+        with closing(sandbox):
+            yield sandbox
+
+
+def strict(children: Children, accepted: Set[str] = frozenset()) -> Callable[[Level], SandboxError | None]:
+    """The `refuse` of a host that takes no job which it cannot protect as its level demands, but for what is accepted.
+
+    `accepted` names protections that may be missing (`ringfence.agent.confine.protections`).
+    """
+    present = protections.survey(probe(), namespaces=children.isolated)
+    return lambda level: protections.refusal(level, present, accepted)
+
+
+def _used(started: float, cpu_ms: float) -> Usage:
+    return Usage(wall_ms=(time.monotonic() - started) * 1000, cpu_ms=cpu_ms, peak_memory_bytes=0)
+
+
+async def _check_result(job: GuestJob, outcome: Outcome) -> None:
+    """Raises `GuestError` (`sandbox.result_invalid`) for output that is not what it was declared to be."""
+    try:
+        if len(outcome.output) <= _INLINE_CHECK_BYTES:
+            check_result(outcome.output, job.result, job.level)
+        else:
+            await asyncio.to_thread(check_result, outcome.output, job.result, job.level)
+    except SandboxError as error:
+        raise GuestError(error.code, error.message, outcome.usage, field=error.field, hint=error.hint) from error

@@ -1,37 +1,42 @@
-"""The worker process: takes one job, locks itself down, runs one guest, leaves one result, and ends.
-
-Started by `process.py` as `python -I -m ringfence.agent.sandbox.worker JOB RESULT RING PARENT`: three descriptors that
-it inherits (the sealed job file, the result file, its end of the ring) and the agent's process id.
-"""
+"""The guest role: a forked child that locks itself down, runs one guest, leaves one result, and ends."""
 
 from __future__ import annotations
 
-import mmap
 import os
-import sys
 import time
-from collections.abc import Mapping
-from typing import NoReturn, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self, cast
 
-from wasmtime import Func, FuncType, Instance, Store, Trap, ValType, WasmtimeError
+from wasmtime import Engine, Func, Instance, Memory, Module, Store, Trap, WasmtimeError
 
-from ringfence.agent import ring
-from ringfence.agent.errors import BROKER_PROTOCOL, GUEST_EXIT, GUEST_TRAP, MEMORY_LIMIT, MODULE_INVALID, SandboxError
-from ringfence.agent.sandbox import exchange, hostcalls, module, wasi
-from ringfence.agent.sandbox.exchange import OUTPUT_OFFSET, PHASE_COMPILING, PHASE_RUNNING, Report, WorkerJob
-from ringfence.agent.sandbox.hostcalls import HostCalls
+from ringfence.agent.confine import shares
+from ringfence.agent.errors import GUEST_EXIT, GUEST_TRAP, INPUT_TOO_LARGE, MEMORY_LIMIT, MODULE_INVALID, SandboxError
+from ringfence.agent.mapping import Mapper
+from ringfence.agent.sandbox import exchange
+from ringfence.agent.sandbox.channel import RingChannel
+from ringfence.agent.sandbox.engines import PROFILES, engine, profile
+from ringfence.agent.sandbox.exchange import OUTPUT_OFFSET, PHASE_RUNNING, Refusal, Report
+from ringfence.agent.sandbox.levels import Level
+from ringfence.agent.sandbox.linking import Host
 from ringfence.agent.sandbox.lockdown import Lockdown
 from ringfence.agent.sandbox.memory import GuestMemory
+from ringfence.agent.sandbox.orders import GuestOrder
 from ringfence.agent.sandbox.wasi import GuestExit, Wasi
 
 _MAX_TABLE_ELEMENTS = 1_000_000
+_PAGE = 65_536
+# The profile whose store is ready before the job is known: that of the default level.
+_USUAL: Final = profile(Level.HIGH)
+_CLOCKS: Final = (time.time_ns, time.monotonic_ns)
+_NOTHING: Final = '(module (memory (export "memory") 1) (func (export "_start")))'
 
 
 class ResultFile:
-    """The mapped result file; nothing here raises or needs a system call once it is mapped."""
+    """The mapped result file; nothing here raises or needs a system call."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._map = mmap.mmap(descriptor, 0)
+    def __init__(self, mapped: memoryview) -> None:
+        self._map = mapped
         self._peak = 0
         self._phase = exchange.PHASE_STARTING
 
@@ -48,104 +53,190 @@ class ResultFile:
     def finish(self, report: Report, output: bytes | bytearray = b"") -> None:
         """Leave the report, and the output before it."""
         self._map[OUTPUT_OFFSET : OUTPUT_OFFSET + len(output)] = output
-        self._put(exchange.encode_head(self._peak, self._phase, exchange.encode_report(report)))
+        self._put(exchange.encode_head(self._peak, self._phase, report))
 
     def _put(self, head: bytes) -> None:
         self._map[: len(head)] = head
 
 
-class RingChannel:
-    """The worker's end of the ring, over an inherited stream socket."""
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One profile's engine, the memory of its guest, and the host's functions, all still unused."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    machine: Engine
+    memory: GuestMemory
+    host: Host
 
-    def exchange(self, batch: bytes) -> bytes:
-        """Send a batch and wait for its reply; raises the broker's refusal."""
-        view = memoryview(ring.frame(batch))
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """The runtime of a profile."""
+        memory = GuestMemory()
+        machine = engine(name, memory)
+        return cls(machine, memory, Host(machine, memory))
+
+    def open(self) -> Store:
+        """A store for one guest, with the shim in it."""
+        store = Store(self.machine)
+        # The shim and the guest have a memory each; validation sees to it that the guest has one.
+        store.set_limits(table_elements=_MAX_TABLE_ELEMENTS, instances=2, tables=16, memories=2)
+        self.host.open(store)
+        return store
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """What a zygote makes once for every worker: a runtime for each profile, and one with a guest to rehearse with."""
+
+    lockdown: Lockdown
+    runtimes: Mapping[str, Runtime]
+    rehearsal: Runtime
+    nothing: bytes
+
+
+def prepare(lockdown: Lockdown) -> Warm:
+    """What `begin` needs, made before the fork."""
+    rehearsal = Runtime.of(_USUAL)
+    nothing = bytes(Module(rehearsal.machine, _NOTHING).serialize())
+    return Warm(lockdown, {name: Runtime.of(name) for name in PROFILES}, rehearsal, nothing)
+
+
+def begin(warm: Warm) -> Callable[[GuestOrder, Sequence[int]], None]:
+    """What a worker does before it knows its job; gives what it does then."""
+    loading, running = (warm.lockdown.begin(may_make_code=may) for may in (True, False))
+    stores = {_USUAL: warm.runtimes[_USUAL].open()}
+    mapper = Mapper()
+
+    def run_job(order: GuestOrder, files: Sequence[int]) -> None:
+        compiled_file, input_file, result_file, progress_file, *ring_files = files
+        name = profile(order.level)
+        runtime, result = (
+            warm.runtimes[name],
+            ResultFile(mapper.file(result_file, OUTPUT_OFFSET + order.output_bytes, writable=True)),
+        )
+        store = stores.get(name) or runtime.open()
+        given = _view(mapper, input_file)
+        streams = Wasi(runtime.memory, given, order.output_bytes, clocks=_CLOCKS, random=os.urandom)
+        channel = RingChannel(*ring_files) if order.devices else None
+        progress = runtime.memory.share(progress_file)
+        runtime.memory.begin(order.memory_bytes, result.grew)
+        compiled = bytes(_view(mapper, compiled_file))
+        shares.take(order.compute_units)
+        warm.lockdown.loader(
+            loading,
+            deadline_ms=order.deadline_ms,
+            memory_bytes=order.memory_bytes,
+            output_bytes=order.output_bytes,
+            compiled_bytes=len(compiled),
+        )
+        module = Module.deserialize(runtime.machine, compiled)
+        warm.lockdown.guest(running, memory_bytes=order.memory_bytes, output_bytes=order.output_bytes)
+        result.enter(PHASE_RUNNING)
         try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-            reply = ring.decode_reply(self._take(ring.frame_length(self._take(4))))
-        except OSError as error:
-            raise _lost() from error
-        if not reply.code:
-            return reply.payload
-        raise SandboxError(exchange.CODES.get(reply.code, BROKER_PROTOCOL), reply.message)
+            _run(
+                lambda: runtime.host.instantiate(module, wasi=streams, channel=channel, progress=progress),
+                Guest(store, runtime, streams, order.entry, given),
+            )
+        except SandboxError as error:
+            result.finish(Report(refusal=Refusal.of(error)))
+        else:
+            result.finish(Report(output_bytes=len(streams.output)), streams.output)
 
-    def _take(self, count: int) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            part = os.read(self._descriptor, count - len(data))
-            if not part:
-                raise _lost()
-            data += part
-        return bytes(data)
+    return run_job
 
 
-def main(arguments: list[str]) -> NoReturn:
-    """Run the job of the descriptors in `arguments` and end the process."""
-    job_file, result_file, ring_end, parent_pid = map(int, arguments)
-    job = exchange.decode_job(memoryview(mmap.mmap(job_file, 0, access=mmap.ACCESS_READ)))
-    result = ResultFile(result_file)
+def rehearse(warm: Warm) -> None:
+    """Run a guest of our own that does nothing, in a worker that stands by.
+
+    A forked process copies each page that it writes, and maps each page of a library that it runs, when it first does
+    so: more than a millisecond, which then no job waits for.
+    """
+    runtime = warm.rehearsal
+    streams = Wasi(runtime.memory, memoryview(b""), 0, clocks=_CLOCKS, random=os.urandom)
+    runtime.memory.begin(_PAGE, lambda _size: None)
+    module = Module.deserialize(runtime.machine, warm.nothing)
+    guest = Guest(runtime.open(), runtime, streams, "command", memoryview(b""))
+    _run(lambda: runtime.host.instantiate(module, wasi=streams, channel=None, progress=memoryview(b"")), guest)
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """One guest, about to run."""
+
+    store: Store
+    runtime: Runtime
+    streams: Wasi
+    entry: str
+    input: memoryview
+
+
+def _run(instantiate: Callable[[], Instance], guest: Guest) -> None:
+    """Run the guest to its end. Raises `SandboxError` when it is refused or does not end well."""
+    memory, host = guest.runtime.memory, guest.runtime.host
+    status = 0
     try:
-        output = run(job, result, RingChannel(ring_end), Lockdown(parent_pid=parent_pid))
-    except SandboxError as error:
-        result.finish(Report(code=str(error.code), message=error.message, field=error.field, hint=error.hint))
-    else:
-        result.finish(Report(output_bytes=len(output)), output)
-    os._exit(0)
-
-
-def run(job: WorkerJob, result: ResultFile, channel: RingChannel, lockdown: Lockdown) -> bytearray:
-    """The guest's output. Raises `SandboxError` when it is refused or does not end well."""
-    memory = GuestMemory(job.memory_bytes, result.grew)
-    streams = Wasi(memory, job.input, job.output_bytes, clock=_clock, random=os.urandom)
-    calls = HostCalls(memory, channel)
-    imports = _keyed(hostcalls.MODULE, calls.functions()) | _keyed(wasi.MODULE, streams.functions())
-    machine = module.engine(memory)
-    store = Store(machine)
-    store.set_limits(table_elements=_MAX_TABLE_ELEMENTS, instances=1, tables=16, memories=1)
-
-    lockdown.before_compile(deadline_ms=job.deadline_ms, memory_bytes=job.memory_bytes, output_bytes=job.output_bytes)
-    result.enter(PHASE_COMPILING)
-    guest = module.load(machine, bytes(job.module), imports)
-    functions = [_function(store, imports[(needed.module, needed.name or "")]) for needed in guest.imports]
-    lockdown.before_run(memory_bytes=job.memory_bytes, output_bytes=job.output_bytes)
-    result.enter(PHASE_RUNNING)
-
-    try:
-        instance = Instance(store, guest, functions)
-        cast(Func, instance.exports(store)[module.ENTRY_POINT])(store)
+        instance = instantiate()
+        status = _call(instance, guest)
     except GuestExit as ended:
-        if ended.status != 0:
-            _raise_if_outgrown(memory)
-            raise _exit_status(ended.status, streams.diagnostics) from ended
+        status = ended.status
     except Trap as trap:
-        _raise_if_outgrown(memory)
-        raise _trapped(trap) from trap
+        try:
+            host.raise_failure()
+        except GuestExit as ended:
+            status = ended.status
+        else:
+            _raise_if_outgrown(memory)
+            raise _trapped(trap) from trap
     except WasmtimeError as error:
         _raise_if_outgrown(memory)
         what = exchange.readable(str(error).splitlines()[0])
         raise SandboxError(
             MODULE_INVALID, f"The module cannot be instantiated: {what}.", field="module", hint="Use fewer tables."
         ) from error
-    calls.finish()
-    return streams.output
+    if status != 0:
+        _raise_if_outgrown(memory)
+        raise _exit_status(status, guest.streams.diagnostics)
+    host.finish()
 
 
-def _keyed(name: str, functions: Mapping[str, hostcalls.HostFunction]) -> dict[tuple[str, str], hostcalls.HostFunction]:
-    return {(name, function): value for function, value in functions.items()}
+def _call(instance: Instance, guest: Guest) -> int:
+    """Call the entry point; its status, 0 for a command that returns."""
+    exports = instance.exports(guest.store)
+    if guest.entry == "command":
+        cast(Func, exports["_start"])(guest.store)
+        return 0
+    if "_initialize" in exports:
+        cast(Func, exports["_initialize"])(guest.store)
+    length = len(guest.input)
+    if "ringfence_alloc" in exports:
+        address = int(cast(Func, exports["ringfence_alloc"])(guest.store, length)) & 0xFFFF_FFFF
+    else:
+        address = _grow(cast(Memory, exports["memory"]), guest.store, length)
+    guest.runtime.memory.write(address, guest.input)
+    return int(cast(Func, exports["main"])(guest.store, _signed(address), _signed(length)))
 
 
-def _function(store: Store, function: hostcalls.HostFunction) -> Func:
-    kinds = {"i32": ValType.i32, "i64": ValType.i64, "f64": ValType.f64}
-    signature = FuncType([kinds[name]() for name in function.parameters], [kinds[name]() for name in function.results])
-    return Func(store, signature, function.call)
+def _grow(memory: Memory, store: Store, length: int) -> int:
+    """The address of `length` new bytes at the end of the guest's memory."""
+    pages = -(-length // _PAGE)
+    try:
+        return memory.grow(store, pages) * _PAGE
+    except WasmtimeError as error:
+        raise SandboxError(
+            INPUT_TOO_LARGE,
+            f"The input of {length} bytes does not fit into the guest's memory.",
+            field="input",
+            hint="Ask for a higher memory limit, or send less.",
+        ) from error
 
 
-def _clock(number: int) -> int:
-    return time.monotonic_ns() if number else time.time_ns()
+def _view(mapper: Mapper, descriptor: int) -> memoryview:
+    """The content of a sealed memory file, which stays mapped whoever lets go of it."""
+    size = os.fstat(descriptor).st_size
+    return mapper.sealed(descriptor, size) if size else memoryview(b"")
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 32) if value >= 1 << 31 else value
 
 
 def _raise_if_outgrown(memory: GuestMemory) -> None:
@@ -173,11 +264,3 @@ def _exit_status(status: int, diagnostics: bytearray) -> SandboxError:
         f"The guest exited with status {status}{words}{stop}",
         hint="A guest that succeeds exits with status 0.",
     )
-
-
-def _lost() -> SandboxError:
-    return SandboxError(BROKER_PROTOCOL, "The device broker ended before the guest did.")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ringfence/agent/api/_pb/agent.proto\x12\x12ringfence.agent.v1\"\x1f\n\x0e\x43hannelRequest\x12\r\n\x05hello\x18\x01 \x01(\x0c\"\x1d\n\x0c\x43hannelReply\x12\r\n\x05reply\x18\x01 \x01(\x0c\" \n\x0f\x45videnceRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"!\n\rEvidenceReply\x12\x10\n\x08\x65vidence\x18\x01 \x01(\x0c\";\n\x0cProofRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0b\n\x03tag\x18\x03 \x01(\x0c\"\x1f\n\nProofReply\x12\x11\n\tsignature\x18\x01 \x01(\x0c\"4\n\x05Grant\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05grant\x18\x02 \x01(\x0c\x12\x0b\n\x03tag\x18\x03 \x01(\x0c\"Q\n\x0bSubmitChunk\x12*\n\x05grant\x18\x01 \x01(\x0b\x32\x19.ringfence.agent.v1.GrantH\x00\x12\x0e\n\x04\x62ody\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"|\n\x0bSubmitReply\x12\x0e\n\x06output\x18\x01 \x01(\x0c\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0c\n\x04hint\x18\x06 \x01(\t\x12\x0c\n\x04kind\x18\x07 \x01(\t2\xd4\x02\n\x05\x41gent\x12S\n\x0bOpenChannel\x12\".ringfence.agent.v1.ChannelRequest\x1a .ringfence.agent.v1.ChannelReply\x12Y\n\x0f\x43ollectEvidence\x12#.ringfence.agent.v1.EvidenceRequest\x1a!.ringfence.agent.v1.EvidenceReply\x12M\n\tProveHost\x12 .ringfence.agent.v1.ProofRequest\x1a\x1e.ringfence.agent.v1.ProofReply\x12L\n\x06Submit\x12\x1f.ringfence.agent.v1.SubmitChunk\x1a\x1f.ringfence.agent.v1.SubmitReply(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ringfence/agent/api/_pb/agent.proto\x12\x12ringfence.agent.v1\"\x1f\n\x0e\x43hannelRequest\x12\r\n\x05hello\x18\x01 \x01(\x0c\"\x1d\n\x0c\x43hannelReply\x12\r\n\x05reply\x18\x01 \x01(\x0c\" \n\x0f\x45videnceRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"!\n\rEvidenceReply\x12\x10\n\x08\x65vidence\x18\x01 \x01(\x0c\";\n\x0cProofRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0b\n\x03tag\x18\x03 \x01(\x0c\"\x1f\n\nProofReply\x12\x11\n\tsignature\x18\x01 \x01(\x0c\"4\n\x05Grant\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05grant\x18\x02 \x01(\x0c\x12\x0b\n\x03tag\x18\x03 \x01(\x0c\"Q\n\x0bSubmitChunk\x12*\n\x05grant\x18\x01 \x01(\x0b\x32\x19.ringfence.agent.v1.GrantH\x00\x12\x0e\n\x04\x62ody\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"|\n\x0bSubmitReply\x12\x0e\n\x06output\x18\x01 \x01(\x0c\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0c\n\x04hint\x18\x06 \x01(\t\x12\x0c\n\x04kind\x18\x07 \x01(\t\"\x0f\n\rActiveRequest\"\x1b\n\x0b\x41\x63tiveReply\x12\x0c\n\x04jobs\x18\x01 \x01(\x0c\x32\xa6\x03\n\x05\x41gent\x12S\n\x0bOpenChannel\x12\".ringfence.agent.v1.ChannelRequest\x1a .ringfence.agent.v1.ChannelReply\x12Y\n\x0f\x43ollectEvidence\x12#.ringfence.agent.v1.EvidenceRequest\x1a!.ringfence.agent.v1.EvidenceReply\x12M\n\tProveHost\x12 .ringfence.agent.v1.ProofRequest\x1a\x1e.ringfence.agent.v1.ProofReply\x12L\n\x06Submit\x12\x1f.ringfence.agent.v1.SubmitChunk\x1a\x1f.ringfence.agent.v1.SubmitReply(\x01\x12P\n\nListActive\x12!.ringfence.agent.v1.ActiveRequest\x1a\x1f.ringfence.agent.v1.ActiveReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITCHUNK']._serialized_end=421
   _globals['_SUBMITREPLY']._serialized_start=423
   _globals['_SUBMITREPLY']._serialized_end=547
-  _globals['_AGENT']._serialized_start=550
-  _globals['_AGENT']._serialized_end=890
+  _globals['_ACTIVEREQUEST']._serialized_start=549
+  _globals['_ACTIVEREQUEST']._serialized_end=564
+  _globals['_ACTIVEREPLY']._serialized_start=566
+  _globals['_ACTIVEREPLY']._serialized_end=593
+  _globals['_AGENT']._serialized_start=596
+  _globals['_AGENT']._serialized_end=1018
 # @@protoc_insertion_point(module_scope)

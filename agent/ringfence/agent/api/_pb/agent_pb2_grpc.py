@@ -56,6 +56,11 @@ class AgentStub:
                 request_serializer=ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.SubmitChunk.SerializeToString,
                 response_deserializer=ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.SubmitReply.FromString,
                 _registered_method=True)
+        self.ListActive = channel.unary_unary(
+                '/ringfence.agent.v1.Agent/ListActive',
+                request_serializer=ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.ActiveRequest.SerializeToString,
+                response_deserializer=ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.ActiveReply.FromString,
+                _registered_method=True)
 
 
 class AgentServicer:
@@ -91,6 +96,13 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListActive(self, request, context):
+        """The jobs that run now, for the host's operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +125,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Submit,
                     request_deserializer=ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.SubmitChunk.FromString,
                     response_serializer=ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.SubmitReply.SerializeToString,
+            ),
+            'ListActive': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListActive,
+                    request_deserializer=ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.ActiveRequest.FromString,
+                    response_serializer=ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.ActiveReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +242,33 @@ class Agent:
             '/ringfence.agent.v1.Agent/Submit',
             ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.SubmitChunk.SerializeToString,
             ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.SubmitReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListActive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ringfence.agent.v1.Agent/ListActive',
+            ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.ActiveRequest.SerializeToString,
+            ringfence_dot_agent_dot_api_dot___pb_dot_agent__pb2.ActiveReply.FromString,
             options,
             channel_credentials,
             insecure,

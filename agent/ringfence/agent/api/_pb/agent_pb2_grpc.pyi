@@ -43,6 +43,8 @@ class AgentStub:
     """The agent's signature over a session's nonce, so that an attestation result cannot be borrowed."""
     Submit: _grpc.StreamUnaryMultiCallable[_agent_pb2.SubmitChunk, _agent_pb2.SubmitReply]
     """Runs one job. The first chunk carries the grant, the others the caller's submission as it was signed."""
+    ListActive: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ActiveRequest, _agent_pb2.ActiveReply]
+    """The jobs that run now, for the host's operator."""
 
 @_typing.type_check_only
 class AgentAsyncStub(AgentStub):
@@ -59,6 +61,8 @@ class AgentAsyncStub(AgentStub):
     """The agent's signature over a session's nonce, so that an attestation result cannot be borrowed."""
     Submit: _aio.StreamUnaryMultiCallable[_agent_pb2.SubmitChunk, _agent_pb2.SubmitReply]  # type: ignore[assignment]
     """Runs one job. The first chunk carries the grant, the others the caller's submission as it was signed."""
+    ListActive: _aio.UnaryUnaryMultiCallable[_agent_pb2.ActiveRequest, _agent_pb2.ActiveReply]  # type: ignore[assignment]
+    """The jobs that run now, for the host's operator."""
 
 class AgentServicer(metaclass=_abc_1.ABCMeta):
     """What a gateway asks of the agent of a host, over the agent's Unix socket. Handshake messages, evidence, grants and
@@ -96,5 +100,13 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.SubmitReply, _abc.Awaitable[_agent_pb2.SubmitReply]]:
         """Runs one job. The first chunk carries the grant, the others the caller's submission as it was signed."""
+
+    @_abc_1.abstractmethod
+    def ListActive(
+        self,
+        request: _agent_pb2.ActiveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.ActiveReply, _abc.Awaitable[_agent_pb2.ActiveReply]]:
+        """The jobs that run now, for the host's operator."""
 
 def add_AgentServicer_to_server(servicer: AgentServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,4 +1,5 @@
-/* ringfence.h: what a guest may ask of its host. Compile for wasm32 with a WASI entry point (_start).
+/* ringfence.h: what a guest may ask of its host. Compile for wasm32, as a command (_start) or as a reactor (main).
+ * Written by tools/build_header.py.
  *
  * Asynchronous calls (host-to-device and device-to-device copies, launches, gates, checkpoints) are queued and run in
  * order at the next synchronous one: a device-to-host copy, amd_gpu_sync, amd_gpu_alloc, quantum_measure, or the end
@@ -53,10 +54,10 @@ typedef struct {
   uint64_t args[];
 } ringfence_launch;
 
-/* Reserves device memory, zeroed; 0 when the job's pool is full. `flags` is 0. */
+/* Reserves zeroed device memory; 0 when the job's pool is full; `flags` is 0. */
 RINGFENCE_IMPORT("amd_gpu_alloc") uint64_t amd_gpu_alloc(uint64_t bytes, uint32_t flags);
 
-/* Copies `bytes`; always 0. */
+/* Copies to the device, from it, or inside it; always 0. */
 RINGFENCE_IMPORT("amd_gpu_copy")
 int32_t amd_gpu_copy(uint64_t destination, uint64_t source, uint64_t bytes, uint32_t direction);
 
@@ -67,18 +68,25 @@ int32_t amd_gpu_kernel_launch(const char *name, const ringfence_launch *launch, 
 /* Waits until everything queued before has run; always 0. */
 RINGFENCE_IMPORT("amd_gpu_sync") int32_t amd_gpu_sync(uint32_t stream);
 
-/* Queues a gate; always 0. */
+/* Queues a gate on one or two qubits; always 0. */
 RINGFENCE_IMPORT("quantum_gate") int32_t quantum_gate(uint32_t gate, uint32_t qubits, double angle);
 
-/* Measures one qubit, which collapses it: 0 or 1. */
+/* Waits for the gates before it and measures one qubit, which collapses it: 0 or 1. */
 RINGFENCE_IMPORT("quantum_measure") int32_t quantum_measure(uint32_t qubit, uint32_t basis);
 
-/* Reports progress. */
+/* Reports progress; the receipt counts it. */
 RINGFENCE_IMPORT("security_checkpoint") void security_checkpoint(uint32_t id);
 
 #define RINGFENCE_RUN(name, launch) \
   amd_gpu_kernel_launch((name), (const ringfence_launch *)&(launch), (uint32_t)sizeof(launch))
 #define RINGFENCE_ADDRESS(pointer) ((uint64_t)(uintptr_t)(pointer))
+
+/* The entry point of a reactor: `int32_t body(const uint8_t *input, uint32_t bytes)` gets the job's input in memory
+ * and returns 0 when it has succeeded. */
+#define RINGFENCE_REACTOR(body)                                                                          \
+  __attribute__((export_name("main"))) int32_t ringfence_reactor(const uint8_t *input, uint32_t bytes) { \
+    return body(input, bytes);                                                                           \
+  }
 
 /* For a guest without a C library: its streams and its exit, straight from WASI preview 1, and an entry point. Such a
  * guest compiles in a tenth of a second; building a C library for one takes half a minute the first time. */

@@ -1,0 +1,3 @@
+;; A component, which is another format.
+;; every level: refused by layer
+(component)
