@@ -45,8 +45,9 @@ LATEST_CANCEL_S = 0.02
 # What the memory of a process may differ by, in KiB: an arena of Python's allocator.
 ARENA_KIB = 1024
 IDLE_LOOKS = 2000
-# What else may differ: which modules are kept, and of these only the accepted ones hold a descriptor.
-ROOM = {"resident_kib": ARENA_KIB, "address_space_kib": ARENA_KIB, "descriptors": 2}
+# What else may differ: which modules are kept, and of these only the accepted ones hold a descriptor; and how many
+# threads of its pool the agent's part has needed so far, each with a stack, its guard and an arena.
+ROOM = {"resident_kib": ARENA_KIB, "address_space_kib": ARENA_KIB, "descriptors": 2, "mappings": 32}
 PAGE_KIB = os.sysconf("SC_PAGESIZE") // 1024
 POSIX_SHARED = "/dev/shm"  # noqa: S108 - counted, not written
 
