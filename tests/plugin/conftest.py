@@ -56,14 +56,11 @@ def _attested() -> Attested:
         score=Status.AFFIRMING.score,
         reasons=(),
         issued_at=now,
-        expires_at=now + 3600,  # made when the tests are collected, and they may take a while
+        expires_at=now + 600,
         evidence_digest="e" * 64,
     )
     token = issue(result, VERIFIER)
     return Attested(AGENT.key_id, result, token, result_digest(token), "channel", KEY, bytes(32))
-
-
-HOST = _attested()
 
 
 def _job() -> bytes:
@@ -102,17 +99,18 @@ class FakeAgent:
 
 
 class FakeLink:
-    """A link to an attested host; `proofs` counts the sessions that were allowed."""
+    """A link to a host that was just attested; `proofs` counts the sessions that were allowed."""
 
     def __init__(self) -> None:
+        self.attested = _attested()
         self.remote = FakeAgent()
         self.proofs = 0
 
     async def host(self) -> Host:
-        return HOST
+        return self.attested
 
     async def prove_host(self, host: Attested, nonce: bytes) -> bytes:
-        assert (host, len(nonce)) == (HOST, 32)
+        assert (host, len(nonce)) == (self.attested, 32)
         self.proofs += 1
         return b"proof"
 
@@ -225,10 +223,9 @@ def _world(
     now = int(time.time())
     pin = Pin("client", Role.CLIENT, CLIENT.public, now, GROUPS)
     sessions, ceiling = SessionStore(1000), Ceiling(101)
-    sessions.add(
-        Session("session", CLIENT.key_id, GROUPS, AGENT.key_id, "affirming", HOST.digest, now + 600, KEY), now=now
-    )
     link = FakeLink()
+    session = Session("session", CLIENT.key_id, GROUPS, AGENT.key_id, "affirming", link.attested.digest, now + 600, KEY)
+    sessions.add(session, now=now)
     with audit.AuditLog.open(folder, GATEWAY, clock_ns=time.time_ns, verify=COMPOSITE.verify) as log:
         gate = Gate(
             signer=GATEWAY,
