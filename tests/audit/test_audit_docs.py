@@ -9,9 +9,10 @@ import pytest
 
 from ringfence.audit import Checkpoint
 from ringfence.audit.checkpoint import decode_checkpoint, sign_checkpoint
+from ringfence.audit.kinds import KINDS
 from ringfence.audit.merkle import Frontier, cover, leaf_hash
 from ringfence.audit.notes import encode_note
-from ringfence.audit.records import KINDS, decode_line
+from ringfence.audit.records import decode_line
 from ringfence.audit.segments import decode_covered, decode_header
 from ringfence.cli import main
 from tests.audit.conftest import Ed25519Signer

@@ -25,16 +25,11 @@ from ringfence.audit import (
     Stage,
     Suppression,
 )
+from ringfence.audit.kinds import KINDS, Count, Digest, Identifier, Position, Resource
 from ringfence.audit.merkle import leaf_hash
 from ringfence.audit.records import (
     GENESIS,
-    KINDS,
     MAX_LINE,
-    Count,
-    Digest,
-    Identifier,
-    Position,
-    Resource,
     check_data,
     check_many,
     decode_line,

@@ -18,7 +18,8 @@ import pytest
 import wasmtime
 
 from ringfence.agent.api.jobs import JobLimits
-from ringfence.audit.records import Entry, Record, decode_line
+from ringfence.audit.kinds import Record
+from ringfence.audit.records import Entry, decode_line
 from ringfence.cli import main
 from ringfence.client.local import LocalInstallation
 from ringfence.errors import RingfenceError

@@ -22,16 +22,17 @@ from ringfence.attestation.result import digest as result_digest
 from ringfence.attestation.result import issue
 from ringfence.crypto import COMPOSITE, digest
 from ringfence.crypto.handshake import Initiator
-from ringfence.plugin import opening, requests
 from ringfence.plugin.api import JOBS_PATH, PROBLEM, SESSION_PURPOSE, Problem
-from ringfence.plugin.app import Capacity, GatewayApp
+from ringfence.plugin.builtin.app import Capacity, GatewayApp
 from ringfence.plugin.gate import Gate
 from ringfence.plugin.host import Attested, Host
 from ringfence.plugin.link import HostLink
+from ringfence.plugin.pipeline import opening, requests
+from ringfence.plugin.pipeline.stages import Ceiling
 from ringfence.plugin.replay import ReplayCache
-from ringfence.plugin.risk import RiskLedger
-from ringfence.plugin.sessions import Session, SessionStore
-from ringfence.plugin.stages import Ceiling
+from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.sessions.port import Session
+from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.strangers import StrangerLimit
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.folder import open_bundled
@@ -222,9 +223,11 @@ def _world(
 ) -> Iterator[World]:
     now = int(time.time())
     pin = Pin("client", Role.CLIENT, CLIENT.public, now, GROUPS)
-    sessions, ceiling = SessionStore(1000), Ceiling(101)
+    sessions, ceiling = MemorySessions(1000), Ceiling(101)
     link = FakeLink()
-    session = Session("session", CLIENT.key_id, GROUPS, AGENT.key_id, "affirming", link.attested.digest, now + 600, KEY)
+    session = Session(
+        "session", CLIENT.key_id, GROUPS, AGENT.key_id, "affirming", link.attested.digest, "", now, now + 600, 600, KEY
+    )
     sessions.add(session, now=now)
     with audit.AuditLog.open(folder, GATEWAY, clock_ns=time.time_ns, verify=COMPOSITE.verify) as log:
         gate = Gate(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringfence.plugin.api import HEALTH_PATH, JOBS_PATH, MSGPACK, SESSIONS_PATH
-from ringfence.plugin.app import HELLO_LIMIT
+from ringfence.plugin.builtin.app import HELLO_LIMIT
 
 
 async def test_what_is_right_is_allowed(world: Any) -> None:

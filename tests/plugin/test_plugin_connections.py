@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from uvicorn.server import ServerState
 
-from ringfence.plugin.connections import AUTHENTICATED, HEADER_BYTES, Crowd, guarded_protocol
+from ringfence.plugin.builtin.connections import AUTHENTICATED, HEADER_BYTES, Crowd, guarded_protocol
 
 LIMIT = 4
 HEADER_TIMEOUT_S = 0.3

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ringfence.errors import Code, Kind, RingfenceError
-from ringfence.plugin.docket import Docket
+from ringfence.plugin.pipeline.docket import Docket
 
 DENIAL = RingfenceError(Code("test.denied", Kind.DENIED), "No.")
 

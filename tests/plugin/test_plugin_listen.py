@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ringfence.plugin.builtin.listen import open_listener
 from ringfence.plugin.errors import LISTEN_FAILED, GateError
-from ringfence.plugin.listen import open_listener
 
 
 def refuse(address: str) -> str:

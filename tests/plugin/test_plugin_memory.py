@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from ringfence.plugin import risk
 from ringfence.plugin.errors import REQUEST_REPLAYED, GateError
 from ringfence.plugin.replay import ReplayCache
-from ringfence.plugin.risk import HALF_LIFE_S, RATE_FREE, SOURCE_SHARE, RiskLedger, RiskScore, tolerable
-from ringfence.plugin.sessions import Session, SessionStore
+from ringfence.plugin.risk import ledger as risk
+from ringfence.plugin.risk.ledger import HALF_LIFE_S, RATE_FREE, SOURCE_SHARE, RiskLedger, RiskScore, tolerable
+from ringfence.plugin.sessions.port import Session
+from ringfence.plugin.sessions.store import MemorySessions
 
 NOW = 1_800_000_000
 LIFETIME_S = 10
@@ -71,11 +72,11 @@ def test_a_full_cache_denies_until_it_forgets() -> None:
 
 
 def session(name: str, expires_at: int = NOW + 10) -> Session:
-    return Session(name, "principal", (), "host", "affirming", "digest", expires_at, b"the key")
+    return Session(name, "principal", (), "host", "affirming", "digest", "bundle", NOW, expires_at, 3600, b"the key")
 
 
 def test_a_session_is_found_until_it_expires_or_ends() -> None:
-    store = SessionStore(10)
+    store = MemorySessions(10)
     store.add(session("a"), now=NOW)
     assert store.find("a", now=NOW + 9) == session("a")
     for code in ("session.expired", "session.unknown"):
@@ -89,7 +90,7 @@ def test_a_session_is_found_until_it_expires_or_ends() -> None:
 
 
 def test_only_expired_sessions_make_room() -> None:
-    store = SessionStore(2)
+    store = MemorySessions(2)
     store.add(session("a", NOW + 1), now=NOW)
     store.add(session("b", NOW + 2), now=NOW)
     with pytest.raises(GateError, match=r"session\.capacity"):

@@ -18,12 +18,12 @@ from ringfence.crypto import COMPOSITE
 from ringfence.crypto.handshake import Initiator
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import SESSION_PURPOSE
-from ringfence.plugin.docket import Decided
 from ringfence.plugin.host import Attested, Host, Unreachable
-from ringfence.plugin.opening import REPLAY_LIFETIME_S, Opening, OpeningPipeline
+from ringfence.plugin.pipeline.docket import Decided
+from ringfence.plugin.pipeline.opening import REPLAY_LIFETIME_S, Opening, OpeningPipeline
+from ringfence.plugin.pipeline.stages import Ceiling
 from ringfence.plugin.replay import ReplayCache
-from ringfence.plugin.risk import RiskLedger
-from ringfence.plugin.stages import Ceiling
+from ringfence.plugin.risk.ledger import RiskLedger
 from ringfence.policies import Query, Verdict
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.folder import open_bundled

@@ -20,13 +20,14 @@ from ringfence.attestation.result import issue
 from ringfence.audit.records import check_data, encode_data
 from ringfence.crypto import COMPOSITE, digest
 from ringfence.errors import RingfenceError
-from ringfence.plugin.docket import Decided
 from ringfence.plugin.host import Attested, Host, Unreachable
+from ringfence.plugin.pipeline.docket import Decided
+from ringfence.plugin.pipeline.requests import REPLAY_LIFETIME_S, Granted, Request, RequestPipeline
+from ringfence.plugin.pipeline.stages import Ceiling
 from ringfence.plugin.replay import ReplayCache
-from ringfence.plugin.requests import REPLAY_LIFETIME_S, Granted, Request, RequestPipeline
-from ringfence.plugin.risk import RiskLedger
-from ringfence.plugin.sessions import Session, SessionStore
-from ringfence.plugin.stages import Ceiling
+from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.sessions.port import Session
+from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.policies import JobContext, Query, Verdict
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.folder import open_bundled
@@ -89,7 +90,7 @@ class Gateway:
     ) -> None:
         self.decider = Spy()
         self.risk = RiskLedger()
-        self.sessions = SessionStore(10)
+        self.sessions = MemorySessions(10)
         self.session = Session(
             name="session",
             principal=CLIENT.key_id,
@@ -97,6 +98,9 @@ class Gateway:
             host=AGENT.key_id,
             status="affirming",
             attestation_digest=HOST.digest,
+            bundle_digest="",
+            opened_at=NOW,
+            idle_s=3600,
             expires_at=NOW + lifetime_s,
             key=bytes(range(32)),
         )
@@ -320,7 +324,7 @@ def test_policies_see_what_was_authenticated() -> None:
     asked = job(qubits=24, level=Level.QUANTUM, result=ResultType.F64, compute_units=32)
     assert isinstance(gateway.submit(signed(session, asked)).ruling, Granted)
     query = gateway.decider.queries[-1]
-    assert (query.principal, query.host, "quantum-users" in query.groups) == (CLIENT.key_id, AGENT.key_id, True)
+    assert (query.principal, query.resource, "quantum-users" in query.groups) == (CLIENT.key_id, AGENT.key_id, True)
     assert isinstance(query.context, JobContext)
     assert (query.context.level, query.context.result, query.context.compute_units) == ("quantum", "f64", 32)
     denied(gateway.submit(signed(session, job(qubits=25))), "policy", "policy.denied")

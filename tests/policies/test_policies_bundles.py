@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ringfence.policies import Action, DeviceStatus, JobContext, Query, SessionContext
 from ringfence.policies.bundle import Bundle
@@ -27,10 +28,27 @@ POLICIES = [
     if name != "demo" or policy.id.startswith("demo-")
 ]
 LONG = st.integers(0, 2**63 - 1)
+
+
+def _sorted(texts: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(texts))
+
+
 HOSTS = {
     "device_trust": st.integers(0, 100),
     "attestation_age_s": st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-1, 700),
-    "factors": st.frozensets(st.sampled_from(["signature", "session-mac"]) | st.text(max_size=8)),
+    "factors": st.frozensets(st.sampled_from(["signature", "session-mac"]) | st.text(max_size=8)).map(_sorted),
+    "device_reputation": st.integers(0, 100),
+    "tenant": st.text(max_size=8),
+    "attributes": st.frozensets(st.text(max_size=8)).map(_sorted),
+    "directory_age_s": st.integers(-1, 2**63 - 1),
+    "channel_bound": st.booleans(),
+    "approvals": LONG,
+    "requests_minute": LONG,
+    "jobs_running": LONG,
+    "session_age_s": LONG,
+    "weekday_utc": st.integers(0, 6),
+    "resource_tenant": st.text(max_size=8),
     "risk": st.integers(0, 100),
     "now_s": LONG,
     "hour_utc": st.integers(0, 23),
@@ -49,6 +67,7 @@ JOBS = {
     "level": st.sampled_from(["low", "medium", "high", "quantum"]) | st.text(max_size=8),
     "result": st.text(max_size=8),
     "module_digest": st.text(max_size=64),
+    "module_signers": st.frozensets(st.text(max_size=8)).map(_sorted),
 }
 
 
@@ -74,7 +93,7 @@ def test_cases_hold(name: str) -> None:
 @pytest.mark.parametrize(("name", "policy"), POLICIES)
 def test_no_policy_can_be_removed_unnoticed(name: str, policy: str) -> None:
     bundle = BUNDLES[name]
-    without = replace(bundle, policies=tuple(kept for kept in bundle.policies if kept.id != policy))
+    without = dataclasses.replace(bundle, policies=tuple(kept for kept in bundle.policies if kept.id != policy))
     assert any(result.failure for result in run_cases(without))
 
 

@@ -11,13 +11,10 @@ from ringfence.audit.checkpoint import Checkpoint, Keys, Signer
 from ringfence.audit.commit import Ticket
 from ringfence.audit.errors import AuditError
 from ringfence.audit.files import FilePort, OsFiles
-from ringfence.audit.log import AuditLog
-from ringfence.audit.notes import Verify
-from ringfence.audit.records import (
+from ringfence.audit.kinds import (
     Alert,
     Attestation,
     Decision,
-    Entry,
     Job,
     JobLimits,
     Operator,
@@ -27,12 +24,16 @@ from ringfence.audit.records import (
     Stage,
     Suppression,
 )
+from ringfence.audit.log import AuditLog
+from ringfence.audit.notes import Verify
+from ringfence.audit.records import Entry
 from ringfence.audit.settings import Settings
 from ringfence.audit.verifier import Report, verify_log
 
 __all__ = [
     "Alert",
     "Anchor",
+    "Asked",
     "Attestation",
     "AuditError",
     "AuditLog",
@@ -53,6 +54,7 @@ __all__ = [
     "Signer",
     "Stage",
     "Suppression",
+    "Threat",
     "Ticket",
     "Verify",
     "verify_log",

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ringfence.audit.errors import TIMEOUT, UNAVAILABLE, AuditError
+from ringfence.audit.kinds import Operator, Record
 from ringfence.audit.merkle import Frontier
-from ringfence.audit.records import LINE, Operator, Record, check_data, check_many, encode_data
+from ringfence.audit.records import LINE, check_data, check_many, encode_data
 
 MAX_RECORDS = 16_384
 MAX_BYTES = 8 * 1024 * 1024

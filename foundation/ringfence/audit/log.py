@@ -23,9 +23,10 @@ from ringfence.audit.commit import MAX_BYTES, MAX_RECORDS, Batch, Head, Ticket, 
 from ringfence.audit.errors import CLOSED, CORRUPT, UNAVAILABLE, AuditError
 from ringfence.audit.files import FORGET_BYTES, FilePort, OsFiles, read_blocks
 from ringfence.audit.folder import RESUMED, read_layout
+from ringfence.audit.kinds import Operator, Record
 from ringfence.audit.merkle import leaf_hash
 from ringfence.audit.notes import Verify
-from ringfence.audit.records import Entry, Operator, Record, decode_line, encode_data
+from ringfence.audit.records import Entry, decode_line, encode_data
 from ringfence.audit.recovery import Denied, Opened, Owners, deny, recover
 from ringfence.audit.scribe import Scribe, Signing
 from ringfence.audit.segments import Start, decode_header, encode_header, records_name

@@ -19,7 +19,8 @@ import msgspec
 from ringfence.audit.errors import NOT_FOUND, AuditError
 from ringfence.audit.files import read_blocks
 from ringfence.audit.folder import is_log, read_layout
-from ringfence.audit.records import KINDS, Entry, decode_line
+from ringfence.audit.kinds import KINDS
+from ringfence.audit.records import Entry, decode_line
 from ringfence.audit.segments import records_name
 from ringfence.audit.selection import Selection, document, iso_time, parse_time
 from ringfence.errors import BAD_ARGUMENT, UsageError

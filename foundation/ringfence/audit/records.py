@@ -19,12 +19,12 @@ The encoding is canonical: UTF-8, only the escapes that RFC 8259 section 7 requi
 one, `\\u00xx` in lowercase otherwise), integers without fraction or exponent. A line that would not be written again
 byte for byte is refused. Lines are at most `MAX_LINE` bytes.
 
-A change to a kind's fields is a new class with the next `schema`; the old class stays, so that old lines are read as
-what they were. A reader refuses versions that it does not know.
+`kinds` has the types. A reader refuses versions that it does not know.
 
-No record has a free-form field: identifiers, codes, digests and numbers are all there is room for, so that a payload,
-a token or a key cannot be logged by accident: bytes are refused, and what must be recognised again is logged as its
-digest. Digests are lowercase hexadecimal SHA-256, or empty where there is none.
+No record has a free-form field: identifiers, codes, digests and numbers are all there is room for, and what policies
+were asked (`kinds.Asked`), so that a payload, a token or a key cannot be logged by accident: bytes are refused, and
+what must be recognised again is logged as its digest. Digests are lowercase hexadecimal SHA-256, or empty where there
+is none.
 """
 
 from __future__ import annotations
@@ -33,197 +33,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Final, Literal, get_type_hints
+from typing import Annotated, Final, Literal, get_type_hints
 
 import msgspec
 
 from ringfence.audit.errors import BAD_RECORD, CORRUPT, AuditError
+from ringfence.audit.kinds import TYPES, Count, Digest, Identifier, Position, Record
 
 VERSION: Final = 2
 GENESIS = b"0" * 64
 MAX_LINE = 65_536
 """Longest line in bytes, without its newline."""
-
-Identifier = Annotated[str, msgspec.Meta(max_length=256)]
-Resource = Annotated[str, msgspec.Meta(max_length=4096)]
-Digest = Annotated[str, msgspec.Meta(max_length=64, description="SHA-256 in lowercase hexadecimal, or empty")]
-# A pattern would say the same as `_digests_hold` below, but costs as much as reading the rest of the record.
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Position = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
-
-
-class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, array_like=True):
-    """One stage of a decision, written as the array `[name, verdict, code, micros]`."""
-
-    name: Identifier
-    verdict: Identifier
-    code: Identifier
-    micros: Count
-
-
-class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """A gateway's verdict on opening a session or on a request (`pipeline`)."""
-
-    kind: ClassVar[str] = "decision"
-    schema: ClassVar[int] = 1
-
-    decision_id: Identifier
-    pipeline: Literal["session", "request"]
-    verdict: Literal["allow", "deny"]
-    code: Identifier = ""
-    session: Identifier = ""
-    principal: Identifier = ""
-    action: Identifier = ""
-    resource: Resource = ""
-    stages: Annotated[tuple[Stage, ...], msgspec.Meta(max_length=32)] = ()
-    policies: Annotated[tuple[Identifier, ...], msgspec.Meta(max_length=32)] = ()
-    bundle_digest: Digest = ""
-    attestation_digest: Digest = ""
-    grant_id: Identifier = ""
-    body_digest: Digest = ""
-    duration_us: Count = 0
-
-
-class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """A session was opened or closed. `expires_at` in seconds since the epoch."""
-
-    kind: ClassVar[str] = "session"
-    schema: ClassVar[int] = 1
-
-    event: Literal["opened", "closed"]
-    session: Identifier
-    principal: Identifier
-    code: Identifier = ""
-    key_id: Identifier = ""
-    agent_key_id: Identifier = ""
-    attestation_digest: Digest = ""
-    bundle_digest: Digest = ""
-    expires_at: Count = 0
-
-
-class Attestation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """An attestation result was issued, accepted or refused. `status` is the EAR's (or `none`)."""
-
-    kind: ClassVar[str] = "attestation"
-    schema: ClassVar[int] = 1
-
-    event: Literal["issued", "accepted", "refused"]
-    host_key_id: Identifier
-    status: Identifier
-    code: Identifier = ""
-    verifier_key_id: Identifier = ""
-    result_digest: Digest = ""
-    expires_at: Count = 0
-
-
-class JobLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """The limits in force for one job: bytes, milliseconds, qubits, and its share of thread time, of 64."""
-
-    memory_bytes: Count = 0
-    gpu_memory_bytes: Count = 0
-    deadline_ms: Count = 0
-    output_bytes: Count = 0
-    qubits: Count = 0
-    compute_units: Count = 0
-
-
-class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """What the agent did with a job. An `admitted` one has spent its grant id and the caller's nonce for good.
-
-    A job that was refused before it was admitted has no limits.
-    """
-
-    kind: ClassVar[str] = "job"
-    schema: ClassVar[int] = 1
-
-    event: Literal["admitted", "finished", "refused", "killed"]
-    job_id: Identifier
-    session: Identifier = ""
-    principal: Identifier = ""
-    grant_id: Identifier = ""
-    spent_until: Count = 0
-    nonce: Identifier = ""
-    code: Identifier = ""
-    module_digest: Digest = ""
-    input_digest: Digest = ""
-    result_digest: Digest = ""
-    receipt_digest: Digest = ""
-    limits: JobLimits | None = None
-    duration_us: Count = 0
-
-
-class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """A running job went beyond what its host watches for, and was killed for it or not.
-
-    `watched` says what, `measured` and `allowed` how far, in its unit: `processor` in percent of one, `memory` in
-    bytes, `commands` a second, `checkpoints` in milliseconds without one. With `system_calls` its worker made one that
-    a guest has no use for.
-    """
-
-    kind: ClassVar[str] = "alert"
-    schema: ClassVar[int] = 1
-
-    event: Literal["raised", "killed"]
-    job_id: Identifier
-    watched: Identifier
-    session: Identifier = ""
-    principal: Identifier = ""
-    measured: Count = 0
-    allowed: Count = 0
-
-
-class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """An isolated memory pool was made, used or destroyed. `offset` and `length` in bytes; never what was in it."""
-
-    kind: ClassVar[str] = "pool"
-    schema: ClassVar[int] = 1
-
-    event: Literal["created", "attached", "read", "written", "erased", "destroyed", "refused"]
-    pool: Identifier
-    session: Identifier = ""
-    principal: Identifier = ""
-    job_id: Identifier = ""
-    code: Identifier = ""
-    epoch: Count = 0
-    offset: Count = 0
-    length: Count = 0
-
-
-class Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """What was done to a process or to its log, rather than by it for a caller.
-
-    started, stopped               the process
-    configuration, trust, policies what it loaded, by its digest
-    recovered                      opening the log dropped `dropped_bytes` that were written and never acknowledged
-    resumed                        an operator let the log go on after a failed sync
-    unreadable                     a record of the kind `component` was refused, because it could not be read back
-    """
-
-    kind: ClassVar[str] = "operator"
-    schema: ClassVar[int] = 1
-
-    event: Literal["started", "stopped", "configuration", "trust", "policies", "recovered", "resumed", "unreadable"]
-    component: Identifier
-    version: Identifier = ""
-    digest: Digest = ""
-    dropped_bytes: Count = 0
-
-
-class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """So many `refusals` of one source had no record of their own since its last such record; `code` says why."""
-
-    kind: ClassVar[str] = "suppression"
-    schema: ClassVar[int] = 1
-
-    code: Identifier
-    source: Identifier
-    refusals: Position
-
-
-Record = Decision | Session | Attestation | Job | Alert | Pool | Operator | Suppression
-
-_TYPES: tuple[type[Record], ...] = (Decision, Session, Attestation, Job, Alert, Pool, Operator, Suppression)
-KINDS: tuple[str, ...] = tuple(record.kind for record in _TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +66,7 @@ def _schema(record: type[Record]) -> _Schema:
     return _Schema(f"{record.kind}/{record.schema}".encode(), msgspec.json.Decoder(record), digests)
 
 
-_SCHEMAS: MappingProxyType[type[Record], _Schema] = MappingProxyType({record: _schema(record) for record in _TYPES})
+_SCHEMAS: MappingProxyType[type[Record], _Schema] = MappingProxyType({record: _schema(record) for record in TYPES})
 _TAGGED: MappingProxyType[str, _Schema] = MappingProxyType(
     {schema.tag.decode(): schema for schema in _SCHEMAS.values()}
 )

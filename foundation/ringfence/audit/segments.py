@@ -28,8 +28,9 @@ import msgspec
 
 from ringfence.audit.checkpoint import ORIGIN_PREFIX
 from ringfence.audit.errors import CORRUPT, AuditError
+from ringfence.audit.kinds import Position
 from ringfence.audit.merkle import Frontier
-from ringfence.audit.records import GENESIS, VERSION, Position
+from ringfence.audit.records import GENESIS, VERSION
 
 _NAME = re.compile(r"(records|compacted)-([0-9]{20})\.jsonl|(checkpoints)-([0-9]{20})\.note")
 

@@ -12,7 +12,7 @@ from ringfence.attestation import ReferenceValues
 from ringfence.config import KeyId, PcrIndex, Sha256, SocketPath, resolved
 from ringfence.config.audit_section import EXAMPLE, AuditSettings
 from ringfence.crypto.kems import AdditionalShareKemName
-from ringfence.plugin.address import ListenAddress
+from ringfence.plugin.builtin.address import ListenAddress
 
 if TYPE_CHECKING:
     from ringfence.policies import Decider

@@ -20,18 +20,18 @@ from ringfence.agent.api.remote import RemoteAgent
 from ringfence.attestation.anchoring import configured_anchor
 from ringfence.crypto.handshake import Shares
 from ringfence.keystore.daemon_log import open_daemon_log
-from ringfence.plugin import opening, requests
-from ringfence.plugin.address import UNIX
-from ringfence.plugin.app import Capacity, GatewayApp
+from ringfence.plugin.builtin.address import UNIX
+from ringfence.plugin.builtin.app import Capacity, GatewayApp
+from ringfence.plugin.builtin.connections import HEADER_BYTES, guarded_protocol
+from ringfence.plugin.builtin.listen import open_listener
 from ringfence.plugin.config import GatewayConfig, Opened
-from ringfence.plugin.connections import HEADER_BYTES, guarded_protocol
 from ringfence.plugin.gate import Gate
 from ringfence.plugin.link import HostLink, Verifier
-from ringfence.plugin.listen import open_listener
+from ringfence.plugin.pipeline import opening, requests
+from ringfence.plugin.pipeline.stages import Ceiling
 from ringfence.plugin.replay import ReplayCache
-from ringfence.plugin.risk import RiskLedger
-from ringfence.plugin.sessions import SessionStore
-from ringfence.plugin.stages import Ceiling
+from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.strangers import WINDOW_S, StrangerLimit
 from ringfence.terminal import printable
 
@@ -156,7 +156,7 @@ async def _report_suppressed(gate: Gate) -> None:
 def _gate(config: GatewayConfig, opened: Opened, log: audit.AuditLog, link: HostLink) -> Gate:
     limits, signer, trust, decider = config.limits, opened.signer, opened.trust, opened.decider
     risk, ceiling = RiskLedger(), Ceiling(limits.risk_ceiling)
-    sessions = SessionStore(limits.sessions)
+    sessions = MemorySessions(limits.sessions)
     return Gate(
         signer=signer,
         opening=opening.OpeningPipeline(

@@ -16,12 +16,13 @@ from ringfence.crypto import Signer
 from ringfence.crypto.combiner import Bound
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import REQUEST_KEY, JobAnswer, SessionParameters, StageView
-from ringfence.plugin.docket import Decided
 from ringfence.plugin.errors import TOO_MANY_REFUSALS, GateError
 from ringfence.plugin.link import LINK_LOST, HostLink
-from ringfence.plugin.opening import OpeningPipeline
-from ringfence.plugin.requests import Granted, Head, Request, RequestPipeline
-from ringfence.plugin.sessions import Session, SessionStore
+from ringfence.plugin.pipeline.docket import Decided
+from ringfence.plugin.pipeline.opening import OpeningPipeline
+from ringfence.plugin.pipeline.requests import Granted, Head, Request, RequestPipeline
+from ringfence.plugin.sessions.port import Session
+from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.strangers import StrangerLimit
 
 Outcome = TypeVar("Outcome")
@@ -53,7 +54,7 @@ class Gate:
         signer: Signer,
         opening: OpeningPipeline,
         requests: RequestPipeline,
-        sessions: SessionStore,
+        sessions: MemorySessions,
         strangers: StrangerLimit,
         link: HostLink,
         log: audit.AuditLog,
@@ -99,7 +100,10 @@ class Gate:
             host=opening.host.agent,
             status=opening.host.result.status.value,
             attestation_digest=opening.host.digest,
+            bundle_digest=self._bundle_digest,
+            opened_at=self._now(),
             expires_at=established.expires_at,
+            idle_s=established.expires_at,
             key=established.key(REQUEST_KEY),
         )
         try:

@@ -7,8 +7,10 @@ This package's root offers only the values and the port, which need no policy en
 from __future__ import annotations
 
 from ringfence.policies.decision import (
+    AccessContext,
     Action,
     CommonContext,
+    Context,
     Decider,
     DeviceStatus,
     JobContext,
@@ -19,8 +21,10 @@ from ringfence.policies.decision import (
 from ringfence.policies.errors import PolicyError
 
 __all__ = [
+    "AccessContext",
     "Action",
     "CommonContext",
+    "Context",
     "Decider",
     "DeviceStatus",
     "JobContext",

@@ -14,8 +14,8 @@ import cedarpy
 import msgspec
 
 from ringfence.policies.bundle import Bundle, Case, Policy
-from ringfence.policies.cases import BASE_JOB, BASE_SESSION, parse_cases
-from ringfence.policies.decision import Action, Query
+from ringfence.policies.cases import BASES, parse_cases
+from ringfence.policies.decision import Query
 from ringfence.policies.engine import principal_entity, request
 from ringfence.policies.errors import (
     BAD_CASE,
@@ -143,7 +143,7 @@ def _schema(text: str) -> cedarpy.Schema:
     except ValueError as error:
         raise _bad_schema(f"Cedar does not accept the schema: {error}.") from error
     nothing = cedarpy.PolicySet.from_str("")
-    for action, context in ((Action.OPEN_SESSION, BASE_SESSION), (Action.SUBMIT_JOB, BASE_JOB)):
+    for action, context in BASES.items():
         query = Query("probe", ("probe",), action, "probe", context)
         probe = cedarpy.is_authorized(request(query), nothing, principal_entity(query), schema)
         if probe.diagnostics.errors:

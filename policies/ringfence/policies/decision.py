@@ -3,13 +3,17 @@
 The terms are XACML's (PEP, PDP); the request has Cedar's shape: principal, action, resource, context. Everything that
 changes from one request to the next is context, never an attribute of an entity, and every context attribute is
 required: Cedar skips a `forbid` that reads a missing attribute, which would turn a gap into an Allow.
+
+A set is held as a sorted tuple without repeats, so that a query has one form, in memory and in the audit log.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Final, Protocol
+
+import msgspec
 
 from ringfence.policies.errors import BAD_QUERY, PolicyError
 
@@ -25,63 +29,70 @@ class DeviceStatus(enum.StrEnum):
     NONE = "none"
 
 
-def _require(name: str, holds: bool, expected: str) -> None:
-    if not holds:
-        raise PolicyError(
-            BAD_QUERY,
-            f"{name} must be {expected}.",
-            field=name,
-            hint="Refuse the request: a policy cannot weigh such a value.",
-        )
-
-
-def _whole(name: str, value: int, low: int, high: int) -> None:
-    _require(name, type(value) is int and low <= value <= high, f"a whole number from {low} to {high}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommonContext:
+class CommonContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """What policies of every action may read. Field names are the attributes' names in the Cedar schema.
 
-    `device_trust` and `risk` run from 0 to 100; `attestation_age_s` is negative when the result is from the future;
-    `factors` are the identity factors that were verified ("signature", "session-mac"); `source` is the peer's address
-    or "unix".
+    device     `device_status`, `device_trust` (0 to 100, of this attestation), `device_reputation` (0 to 100, over
+               time), `attestation_age_s` (negative: a result from the future)
+    identity   `factors` that were verified, such as "signature" or "session-mac"; `tenant` and `attributes`
+               ("name=value") of the principal as its directory has them, `directory_age_s` old (-1: not from a
+               directory); `channel_bound`: the session holds only on the channel that it was opened on
+    approvals  how many other persons have approved this principal's break-glass access, now
+    activity   `risk` (0 to 100), `requests_minute`, `jobs_running` (of the principal), `session_age_s`
+    moment     `now_s` since the Unix epoch, `hour_utc`, `weekday_utc` (0 is Monday)
+    place      `source`: the peer's address or "unix"; `resource_tenant`: whose the resource is, "" for nobody's
     """
+
+    SETS: ClassVar[tuple[str, ...]] = ("factors", "attributes")
 
     device_status: DeviceStatus
     device_trust: int
+    device_reputation: int
     attestation_age_s: int
-    factors: frozenset[str]
+    factors: tuple[str, ...]
+    tenant: str
+    attributes: tuple[str, ...]
+    directory_age_s: int
+    channel_bound: bool
+    approvals: int
     risk: int
+    requests_minute: int
+    jobs_running: int
+    session_age_s: int
     now_s: int
     hour_utc: int
+    weekday_utc: int
     source: str
+    resource_tenant: str
 
     def __post_init__(self) -> None:
-        _whole("device_trust", self.device_trust, 0, 100)
-        _whole("attestation_age_s", self.attestation_age_s, -_LONG_MAX, _LONG_MAX)
-        _whole("risk", self.risk, 0, 100)
-        _whole("now_s", self.now_s, 0, _LONG_MAX)
-        _whole("hour_utc", self.hour_utc, 0, 23)
-        _require("device_status", type(self.device_status) is DeviceStatus, "a DeviceStatus")
-        texts = type(self.factors) is frozenset and all(type(factor) is str for factor in self.factors)
-        _require("factors", texts, "a frozenset of texts")
-        _require("source", type(self.source) is str, "a text")
+        if not (
+            _typed(self)
+            and 0 <= self.device_trust <= 100
+            and 0 <= self.device_reputation <= 100
+            and 0 <= self.risk <= 100
+            and 0 <= self.hour_utc <= 23
+            and 0 <= self.weekday_utc <= 6
+            and _wide(self.attestation_age_s, self.directory_age_s)
+            and _counts(self.approvals, self.requests_minute, self.jobs_running, self.session_age_s, self.now_s)
+        ):
+            raise _misfit(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionContext(CommonContext):
+class SessionContext(CommonContext, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """The context of `OpenSession`: the common attributes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobContext(CommonContext):
+class JobContext(CommonContext, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """The context of `SubmitJob`: the common attributes and what the job asks for, in bytes, milliseconds and qubits.
 
-    `body_verified` says that signature and digest of the body held; `module_digest` is the guest module's digest.
-    `compute_units` is the share of thread time, of 64; `level` the security level that the module is to be checked at,
-    and `result` the type that its output is declared to be of, as the caller signed them.
+    `body_verified` says that signature and digest of the body held; `module_digest` is the guest module's digest and
+    `module_signers` are the pinned signers who vouch for it. `compute_units` is the share of thread time, of 64;
+    `level` the security level that the module is to be checked at, and `result` the type that its output is declared
+    to be of, as the caller signed them.
     """
+
+    SETS: ClassVar[tuple[str, ...]] = ("factors", "attributes", "module_signers")
 
     body_verified: bool
     body_bytes: int
@@ -95,20 +106,112 @@ class JobContext(CommonContext):
     level: str
     result: str
     module_digest: str
+    module_signers: tuple[str, ...]
 
     def __post_init__(self) -> None:
         CommonContext.__post_init__(self)
-        _whole("body_bytes", self.body_bytes, 0, _LONG_MAX)
-        _whole("memory_bytes", self.memory_bytes, 0, _LONG_MAX)
-        _whole("gpu_memory_bytes", self.gpu_memory_bytes, 0, _LONG_MAX)
-        _whole("deadline_ms", self.deadline_ms, 0, _LONG_MAX)
-        _whole("output_bytes", self.output_bytes, 0, _LONG_MAX)
-        _whole("qubits", self.qubits, 0, _LONG_MAX)
-        _whole("compute_units", self.compute_units, 0, _LONG_MAX)
-        _require("body_verified", type(self.body_verified) is bool, "true or false")
-        _require("quantum", type(self.quantum) is bool, "true or false")
-        for name in ("level", "result", "module_digest"):
-            _require(name, type(getattr(self, name)) is str, "a text")
+        if not _counts(
+            self.body_bytes,
+            self.memory_bytes,
+            self.gpu_memory_bytes,
+            self.deadline_ms,
+            self.output_bytes,
+            self.qubits,
+            self.compute_units,
+        ):
+            raise _misfit(self)
+
+
+class AccessContext(CommonContext, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """The context of `Access`, a request to an upstream behind a gateway: the common attributes and the request.
+
+    `method`, `authority` and `path` are exactly what the upstream receives; `query` is without its question mark.
+    `body_verified` says that the gateway saw the body whose digest was signed, or that the upstream is one that checks
+    it before it acts; `body_bytes` is -1 where the gateway does not see the body.
+    """
+
+    method: str
+    authority: str
+    path: str
+    query: str
+    body_verified: bool
+    body_bytes: int
+
+    def __post_init__(self) -> None:
+        CommonContext.__post_init__(self)
+        if not -1 <= self.body_bytes <= _LONG_MAX:
+            raise _misfit(self)
+
+
+Context = SessionContext | JobContext | AccessContext
+
+
+def _wide(*values: int) -> bool:
+    return all(-_LONG_MAX <= value <= _LONG_MAX for value in values)
+
+
+def _counts(*values: int) -> bool:
+    return min(values) >= 0 and max(values) <= _LONG_MAX
+
+
+def _typed(context: CommonContext) -> bool:
+    """Whether every field has exactly its type: True is no number here, and a set is sorted without repeats."""
+    kinds = _KINDS[type(context)]
+    values = msgspec.structs.astuple(context)
+    if tuple(map(type, values)) != kinds:
+        return False
+    return all(_sorted_texts(getattr(context, name)) for name in context.SETS)
+
+
+def _sorted_texts(value: tuple[object, ...]) -> bool:
+    before = ""
+    for index, item in enumerate(value):
+        if type(item) is not str or (index and item <= before):
+            return False
+        before = item
+    return True
+
+
+def _kinds(context: type[CommonContext]) -> tuple[type, ...]:
+    names: dict[str, type] = {"str": str, "int": int, "bool": bool, "DeviceStatus": DeviceStatus}
+    return tuple(
+        names.get(str(field.type) if isinstance(field.type, str) else field.type.__name__, tuple)
+        for field in msgspec.structs.fields(context)
+    )
+
+
+_KINDS: Final[dict[type[CommonContext], tuple[type, ...]]] = {
+    context: _kinds(context) for context in (SessionContext, JobContext, AccessContext)
+}
+
+
+def _misfit(context: CommonContext) -> PolicyError:
+    """The error that names the first field which does not hold what it must."""
+    ranges = {"device_trust": 100, "device_reputation": 100, "risk": 100, "hour_utc": 23, "weekday_utc": 6}
+    for field, kind in zip(msgspec.structs.fields(context), _KINDS[type(context)], strict=True):
+        value: object = getattr(context, field.name)
+        low = {"attestation_age_s": -_LONG_MAX, "directory_age_s": -_LONG_MAX}.get(field.name, 0)
+        if field.name == "body_bytes" and isinstance(context, AccessContext):
+            low = -1
+        high = ranges.get(field.name, _LONG_MAX)
+        if kind is bool and type(value) is not bool:
+            return _bad(field.name, "true or false")
+        if type(value) is not kind:
+            return _bad(field.name, f"a value of type {kind.__name__}")
+        if isinstance(value, int) and not low <= value <= high:
+            return _bad(field.name, f"a whole number from {low} to {high}")
+        if isinstance(value, tuple) and not _sorted_texts(value):
+            return _bad(field.name, "a sorted tuple of texts without repeats")
+    raise AssertionError("every field fits")
+
+
+def _bad(name: str, expected: str) -> PolicyError:
+    return PolicyError(
+        BAD_QUERY,
+        f"{name} must be {expected}.",
+        field=name,
+        hint="Refuse the request: a policy cannot weigh such a value.",
+    )
 
 
 class Action(enum.Enum):
@@ -116,15 +219,27 @@ class Action(enum.Enum):
 
     OPEN_SESSION = "OpenSession"
     SUBMIT_JOB = "SubmitJob"
+    ACCESS = "Access"
 
     @property
-    def context_type(self) -> type[SessionContext] | type[JobContext]:
-        return SessionContext if self is Action.OPEN_SESSION else JobContext
+    def context_type(self) -> type[SessionContext] | type[JobContext] | type[AccessContext]:
+        return _CONTEXTS[self]
+
+    @property
+    def resource_type(self) -> str:
+        """The entity type of what is acted on: a host, or an upstream behind a gateway."""
+        return "Upstream" if self is Action.ACCESS else "Host"
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One question: may `principal`, a member of `groups`, do `action` on `host` in this context.
+_CONTEXTS: Final[dict[Action, type[SessionContext] | type[JobContext] | type[AccessContext]]] = {
+    Action.OPEN_SESSION: SessionContext,
+    Action.SUBMIT_JOB: JobContext,
+    Action.ACCESS: AccessContext,
+}
+
+
+class Query(msgspec.Struct, frozen=True, gc=False):
+    """One question: may `principal`, a member of `groups`, do `action` on `resource` in this context.
 
     Raises `PolicyError` (policy.bad_query) when a name is empty, a value has another type, or the context is another
     action's.
@@ -133,28 +248,33 @@ class Query:
     principal: str
     groups: tuple[str, ...]
     action: Action
-    host: str
-    context: SessionContext | JobContext
+    resource: str
+    context: Context
 
     def __post_init__(self) -> None:
-        for name, value in (("principal", self.principal), ("host", self.host)):
-            _require(name, type(value) is str and value != "", "a text that is not empty")
-        groups = type(self.groups) is tuple and all(type(group) is str for group in self.groups)
-        _require("groups", groups, "a tuple of texts")
-        expected = self.action.context_type
-        _require("context", type(self.context) is expected, f"a {expected.__name__} for {self.action.value}")
+        if not (type(self.principal) is str and self.principal):
+            raise _bad("principal", "a text that is not empty")
+        if not (type(self.resource) is str and self.resource):
+            raise _bad("resource", "a text that is not empty")
+        if type(self.groups) is not tuple or not all(type(group) is str for group in self.groups):
+            raise _bad("groups", "a tuple of texts")
+        expected = _CONTEXTS[self.action]
+        if type(self.context) is not expected:
+            raise _bad("context", f"a {expected.__name__} for {self.action.value}")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer. `policies` are the `@id`s that decided, sorted; empty when nothing permitted or `errors` denied.
 
-    `errors` holds every diagnostic of the engine; one is enough to deny.
+    `errors` holds every diagnostic of the engine; one is enough to deny. `step_up` names the identity factors that are
+    missing, where every policy that denies is annotated with `@step_up("FACTOR")`: with them the answer may change.
     """
 
     allowed: bool
     policies: tuple[str, ...]
     errors: tuple[str, ...]
+    step_up: tuple[str, ...] = ()
 
 
 class Decider(Protocol):

@@ -58,7 +58,7 @@ def request(query: Query) -> dict[str, object]:
     return {
         "principal": {"type": f"{NAMESPACE}::Client", "id": query.principal},
         "action": {"type": f"{NAMESPACE}::Action", "id": query.action.value},
-        "resource": {"type": f"{NAMESPACE}::Host", "id": query.host},
+        "resource": {"type": f"{NAMESPACE}::{query.action.resource_type}", "id": query.resource},
         "context": msgspec.json.encode(query.context).decode(),
     }
 

@@ -17,12 +17,12 @@ import msgspec
 from ringfence import httpsig
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import HEALTH_PATH, JOBS_PATH, MSGPACK, PROBLEM, SESSIONS_PATH, Problem
-from ringfence.plugin.bodies import DisconnectedError, Incoming, Message, Receive
-from ringfence.plugin.capacity import ByteBudget, Slots
-from ringfence.plugin.connections import AUTHENTICATED
+from ringfence.plugin.builtin.bodies import DisconnectedError, Incoming, Message, Receive
+from ringfence.plugin.builtin.capacity import ByteBudget, Slots
+from ringfence.plugin.builtin.connections import AUTHENTICATED
 from ringfence.plugin.errors import HEADERS_MALFORMED, METHOD_UNKNOWN, NOT_FOUND, GateError
 from ringfence.plugin.gate import Gate, RefusedError
-from ringfence.plugin.requests import Head, Request
+from ringfence.plugin.pipeline.requests import Head, Request
 
 Scope = Message
 Send = Callable[[Message], Awaitable[None]]

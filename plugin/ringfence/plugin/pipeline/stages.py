@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ringfence.attestation.result import AttestationResult
 from ringfence.plugin.errors import DEVICE_CHANGED, DEVICE_UNATTESTED, POLICY_DENIED, POLICY_FAILED, GateError
 from ringfence.plugin.host import Attested, Host, Unreachable
-from ringfence.policies import CommonContext, Decider, DeviceStatus, Query
+from ringfence.policies import Decider, DeviceStatus, Query
 
 SIGNATURE_FACTOR: Final = "signature"
 SESSION_FACTOR: Final = "session-mac"
@@ -50,19 +50,30 @@ def same_device(host: Attested, *, agent: str, status: str) -> Attested:
 
 
 def common_context(
-    result: AttestationResult, *, factors: frozenset[str], risk: int, now: int, source: str
-) -> CommonContext:
+    result: AttestationResult, *, factors: tuple[str, ...], risk: int, now: int, source: str
+) -> dict[str, Any]:
     """The part of a policy's context that every action has."""
-    return CommonContext(
-        device_status=DeviceStatus(result.status.value),
-        device_trust=result.score,
-        attestation_age_s=now - result.issued_at,
-        factors=factors,
-        risk=risk,
-        now_s=now,
-        hour_utc=now // 3600 % 24,
-        source=source,
-    )
+    return {
+        "device_status": DeviceStatus(result.status.value),
+        "device_trust": result.score,
+        "device_reputation": 50,
+        "attestation_age_s": now - result.issued_at,
+        "factors": factors,
+        "tenant": "",
+        "attributes": (),
+        "directory_age_s": -1,
+        "channel_bound": False,
+        "approvals": 0,
+        "risk": risk,
+        "requests_minute": 0,
+        "jobs_running": 0,
+        "session_age_s": 0,
+        "now_s": now,
+        "hour_utc": now // 3600 % 24,
+        "weekday_utc": (now // 86_400 + 3) % 7,
+        "source": source,
+        "resource_tenant": "",
+    }
 
 
 def apply_policy(decider: Decider, query: Query) -> tuple[str, ...]:

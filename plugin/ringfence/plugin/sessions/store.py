@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from ringfence.plugin.errors import SESSION_CAPACITY, SESSION_EXPIRED, SESSION_UNKNOWN, GateError
+from ringfence.plugin.sessions.port import Session
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """An open session. `key` authenticates its requests; `status` is the host's trust status when it was opened."""
-
-    name: str
-    principal: str
-    groups: tuple[str, ...]
-    host: str
-    status: str
-    attestation_digest: str
-    expires_at: int
-    key: bytes = field(repr=False)
-
-
-class SessionStore:
+class MemorySessions:
     """Sessions by name, at most `capacity` of them."""
 
     def __init__(self, capacity: int) -> None:

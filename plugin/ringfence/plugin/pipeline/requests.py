@@ -8,20 +8,17 @@ and signature may have ended while the body came.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ringfence import httpsig
 from ringfence.agent.api.grants import GRANT_LIFETIME_S, Grant, seal_grant
 from ringfence.agent.api.jobs import JobStatement, parse_submission
 from ringfence.crypto.handshake import Random
-from ringfence.plugin.docket import Decided, Docket
 from ringfence.plugin.errors import JOB_FOREIGN, PRINCIPAL_UNKNOWN, REQUEST_REPLAYED, GateError
 from ringfence.plugin.host import Attested, Host
-from ringfence.plugin.replay import ReplayCache
-from ringfence.plugin.risk import RiskLedger, tolerable
-from ringfence.plugin.sessions import Session, SessionStore
-from ringfence.plugin.stages import (
+from ringfence.plugin.pipeline.docket import Decided, Docket
+from ringfence.plugin.pipeline.stages import (
     SESSION_FACTOR,
     Ceiling,
     PolicyDeniedError,
@@ -30,6 +27,10 @@ from ringfence.plugin.stages import (
     same_device,
     trust_device,
 )
+from ringfence.plugin.replay import ReplayCache
+from ringfence.plugin.risk.ledger import RiskLedger, tolerable
+from ringfence.plugin.sessions.port import Session
+from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.policies import Action, Decider, JobContext, Query
 from ringfence.trust.errors import TrustError
 from ringfence.trust.pins import Role, TrustList
@@ -71,7 +72,7 @@ class RequestPipeline:
         *,
         gateway: str,
         trust: Callable[[], TrustList],
-        sessions: SessionStore,
+        sessions: MemorySessions,
         decider: Decider,
         replay: ReplayCache,
         risk: RiskLedger,
@@ -169,11 +170,9 @@ class RequestPipeline:
                 field="statement",
                 hint="Sign the job with the session's key pair, for the session's host.",
             )
-        common = common_context(
-            attested.result, factors=frozenset({SESSION_FACTOR}), risk=risk, now=now, source=request.source
-        )
+        common = common_context(attested.result, factors=(SESSION_FACTOR,), risk=risk, now=now, source=request.source)
         context = JobContext(
-            **asdict(common),
+            **common,
             body_verified=True,
             body_bytes=len(request.body),
             memory_bytes=statement.limits.memory_bytes,
@@ -186,6 +185,7 @@ class RequestPipeline:
             level=statement.level.value,
             result=statement.result.value,
             module_digest=statement.module_digest.hex(),
+            module_signers=(),
         )
         query = Query(session.principal, session.groups, Action.SUBMIT_JOB, attested.agent, context)
         try:

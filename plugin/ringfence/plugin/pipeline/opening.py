@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ringfence.attestation.result import AttestationResult
 from ringfence.crypto import Signer
 from ringfence.crypto.handshake import HELLO_LIFETIME_S, NO_SHARES, Greeted, Random, Received, Responder, Shares
 from ringfence.plugin.api import SESSION_PURPOSE
-from ringfence.plugin.docket import Decided, Docket
 from ringfence.plugin.errors import HELLO_REPLAYED, PRINCIPAL_UNKNOWN, GateError
 from ringfence.plugin.host import Attested, Host
-from ringfence.plugin.replay import ReplayCache
-from ringfence.plugin.risk import RiskLedger, tolerable
-from ringfence.plugin.stages import (
+from ringfence.plugin.pipeline.docket import Decided, Docket
+from ringfence.plugin.pipeline.stages import (
     SIGNATURE_FACTOR,
     Ceiling,
     PolicyDeniedError,
@@ -22,6 +20,8 @@ from ringfence.plugin.stages import (
     common_context,
     trust_device,
 )
+from ringfence.plugin.replay import ReplayCache
+from ringfence.plugin.risk.ledger import RiskLedger, tolerable
 from ringfence.policies import Action, Decider, Query, SessionContext
 from ringfence.trust.errors import TrustError
 from ringfence.trust.pins import Pin, Role, TrustList
@@ -118,8 +118,8 @@ class OpeningPipeline:
         docket.principal = pin.key_id
 
     def _permit(self, docket: Docket, pin: Pin, result: AttestationResult, risk: int, source: str, now: int) -> None:
-        common = common_context(result, factors=frozenset({SIGNATURE_FACTOR}), risk=risk, now=now, source=source)
-        query = Query(pin.key_id, pin.groups, Action.OPEN_SESSION, docket.resource, SessionContext(**asdict(common)))
+        common = common_context(result, factors=(SIGNATURE_FACTOR,), risk=risk, now=now, source=source)
+        query = Query(pin.key_id, pin.groups, Action.OPEN_SESSION, docket.resource, SessionContext(**common))
         try:
             docket.policies = apply_policy(self._decider, query)
         except PolicyDeniedError as refusal:

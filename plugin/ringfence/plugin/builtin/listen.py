@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from ringfence.plugin.address import UNIX, loopback
+from ringfence.plugin.builtin.address import UNIX, loopback
 from ringfence.plugin.errors import LISTEN_FAILED, GateError
 
 _BACKLOG: Final = 512

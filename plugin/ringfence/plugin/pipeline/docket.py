@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
-from ringfence.audit.records import Decision, Stage
+from ringfence.audit.kinds import Decision, Stage
 from ringfence.errors import Kind, RingfenceError
 from ringfence.plugin.api import StageView
 from ringfence.plugin.errors import DEVICE_CHANGED, POLICY_FAILED, REPLAY_CAPACITY, RISK_TOO_HIGH, SESSION_CAPACITY

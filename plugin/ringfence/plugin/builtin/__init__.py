@@ -1,0 +1,1 @@
+"""The built-in gateway: HTTP in front of one gate, for whoever has no other gateway."""

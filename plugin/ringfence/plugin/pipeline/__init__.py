@@ -1,0 +1,1 @@
+"""The two pipelines of the decision core, and the stages that they share. Pure: no I/O, clock and randomness given."""

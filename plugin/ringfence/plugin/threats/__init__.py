@@ -1,0 +1,1 @@
+"""Threat detection: patterns across requests, and what is done about them. `port` is the port."""
