@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ringfence.audit import (
     Alert,
+    Asked,
     Attestation,
     AuditError,
     Decision,
@@ -24,8 +25,9 @@ from ringfence.audit import (
     Session,
     Stage,
     Suppression,
+    Threat,
 )
-from ringfence.audit.kinds import KINDS, Count, Digest, Identifier, Position, Resource
+from ringfence.audit.kinds import KINDS, Count, DecisionV1, Digest, Fact, Identifier, Position, Resource
 from ringfence.audit.merkle import leaf_hash
 from ringfence.audit.records import (
     GENESIS,
@@ -50,6 +52,7 @@ RECORDS: tuple[Record, ...] = (
         resource="/v1/jobs",
         stages=(Stage("session", "allow", "", 12), Stage("policy", "deny", "policy.forbidden", 90)),
         policies=("forbid-night",),
+        asked=Asked(("clients",), {"risk": -3, "quantum": False, "source": "unix", "factors": ("oidc", "svid")}),
         bundle_digest=DIGEST,
     ),
     Session(event="opened", session="s1", principal="alice", expires_at=1_900_000_000),
@@ -58,6 +61,8 @@ RECORDS: tuple[Record, ...] = (
     Alert(event="killed", job_id="j1", watched="checkpoints", measured=501, allowed=500),
     Pool(event="written", pool="p1", session="s1", principal="alice", job_id="j1", epoch=3, offset=4096, length=64),
     Suppression(code="httpsig.missing", source="198.51.100.7", refusals=3),
+    Threat(event="replay-storm", against="source", subject="198.51.100.7", count=40, reaction="lock-out", until=9),
+    DecisionV1(decision_id="d0", pipeline="session", verdict="allow"),
     Operator(event="started", component="agent"),
 )
 
@@ -81,14 +86,16 @@ def test_each_kind_is_read_back_as_what_it_is() -> None:
 
 def test_no_field_has_room_for_a_payload() -> None:
     """Every field is of a type that is bounded, so a new one of another type is noticed here."""
-    bounded = {Identifier, Resource, Digest, Count, Position, JobLimits | None}
-    for record in (*RECORDS, JobLimits()):
+    bounded = {Identifier, Resource, Digest, Count, Position, JobLimits | None, Asked | None, dict[Identifier, Fact]}
+    for record in (*RECORDS, JobLimits(), Asked((), {})):
         for name, hint in typing.get_type_hints(type(record), include_extras=True).items():
             origin = typing.get_origin(hint)
             if origin in (typing.ClassVar, typing.Literal):
                 continue
             if origin is typing.Annotated and typing.get_origin(hint.__origin__) is tuple:
                 hint = typing.get_args(hint.__origin__)[0]
+            elif origin is typing.Annotated and typing.get_origin(hint.__origin__) is dict:
+                hint = hint.__origin__
             assert hint in bounded or hint is Stage, (type(record), name)
 
 
@@ -97,7 +104,7 @@ def test_stages_are_arrays_in_order() -> None:
     assert data["stages"] == [["session", "allow", "", 12], ["policy", "deny", "policy.forbidden", 90]]
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.kind)
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 def test_every_kind_survives_the_line(record: Record) -> None:
     entry = decode_line(line_of(record, 7, DIGEST.encode()))
     assert (entry.seq, entry.base, entry.time_ns, entry.prev) == (7, 6, 1_000, DIGEST)
@@ -126,6 +133,15 @@ def test_every_kind_survives_the_line(record: Record) -> None:
         Session(event="opened", session="s", principal="p", expires_at=2**64),
         Session(event="opened", session="s", principal="p", expires_at=-1),
         Decision(decision_id="d", pipeline="request", verdict="deny", policies=["p"]),  # type: ignore[arg-type]
+        Decision(decision_id="d", pipeline="request", verdict="deny", asked=Asked((), {"risk": 2**63})),
+        Decision(decision_id="d", pipeline="request", verdict="deny", asked=Asked((), {"x" * 257: 1})),
+        Decision(decision_id="d", pipeline="request", verdict="deny", asked=Asked((), {str(n): n for n in range(65)})),
+        Decision(
+            decision_id="d",
+            pipeline="request",
+            verdict="deny",
+            asked=Asked((), {"risk": 1.5}),  # type: ignore[dict-item]
+        ),
         Decision(decision_id="d", pipeline="request", verdict="deny", policies=("\x00" * 256,) * 33),
         Decision(
             decision_id="d", pipeline="request", verdict="deny", resource="\x00" * 4096, policies=("\x00" * 256,) * 32
@@ -145,7 +161,7 @@ def refused_alone(record: Record, data: bytes) -> None:
     """Among others it is the only one."""
     good = [encode_data(one) for one in RECORDS[:2]]
     first, refused, last = check_many([RECORDS[0], record, RECORDS[1]], [good[0], data, good[1]])
-    assert (first, last) == (b"decision/1", b"session/1")
+    assert (first, last) == (b"decision/2", b"session/1")
     assert isinstance(refused, AuditError)
 
 
@@ -210,7 +226,15 @@ def test_a_decoder_raises_nothing_but_its_error(data: bytes) -> None:
     st.builds(
         Decision,
         decision_id=st.text(max_size=300),
-        pipeline=st.sampled_from(["session", "request"]),
+        pipeline=st.sampled_from(["session", "request", "factor"]),
+        asked=st.none()
+        | st.builds(
+            Asked,
+            st.lists(st.text(), max_size=3).map(tuple),
+            st.dictionaries(
+                st.text(), st.booleans() | st.integers() | st.text() | st.lists(st.text()).map(tuple), max_size=4
+            ),
+        ),
         verdict=st.sampled_from(["allow", "deny"]),
         resource=st.text(st.characters()),
         stages=st.lists(st.builds(Stage, st.text(), st.text(), st.text(), st.integers())).map(tuple),

@@ -13,6 +13,7 @@ from ringfence.audit.errors import AuditError
 from ringfence.audit.files import FilePort, OsFiles
 from ringfence.audit.kinds import (
     Alert,
+    Asked,
     Attestation,
     Decision,
     Job,
@@ -23,6 +24,7 @@ from ringfence.audit.kinds import (
     Session,
     Stage,
     Suppression,
+    Threat,
 )
 from ringfence.audit.log import AuditLog
 from ringfence.audit.notes import Verify
