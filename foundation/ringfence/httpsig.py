@@ -12,10 +12,13 @@ verifier that accepts one form only cannot disagree with its peer about what was
 from __future__ import annotations
 
 import base64
+import binascii
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from ringfence.crypto import CryptoError, digest, mac, verify_mac
 from ringfence.errors import Code, Kind, RingfenceError
@@ -36,6 +39,7 @@ COVERED: Final = ("@method", "@authority", "@path", "@query", "content-digest")
 MAX_LIFETIME_S: Final = 300
 SKEW_S: Final = 30
 
+_FIELDS = ("signature-input", "signature", "content-digest")
 _COVERED_TEXT = "(" + " ".join(f'"{name}"' for name in COVERED) + ")"
 _INPUT = re.compile(
     re.escape(LABEL + "=")
@@ -57,23 +61,8 @@ class Target:
     path: str
     query: str = "?"
 
-    def value(self, component: str) -> str:
-        """The value of a derived component, RFC 9421 section 2.2."""
-        match component:
-            case "@method":
-                return self.method
-            case "@authority":
-                return self.authority.lower()
-            case "@path":
-                return self.path
-            case "@query":
-                return self.query
-            case _:
-                raise KeyError(component)
 
-
-@dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(msgspec.Struct, frozen=True, gc=False):
     """A signature that has been parsed and not verified; `session` may be used to look its key up, no more."""
 
     session: str
@@ -98,6 +87,10 @@ def signature_base(covered: Sequence[tuple[str, str]], parameters: str) -> bytes
     return "\n".join(lines).encode()
 
 
+# The one form that this profile has, with room for its values: on the path of every request.
+_BASE = signature_base([(name, "%s") for name in COVERED], "%s").decode()
+
+
 def content_digest(body: bytes) -> str:
     """The `Content-Digest` field of `body`."""
     return _digest_field(digest(body))
@@ -119,38 +112,35 @@ def sign(
     }
 
 
-def parse(headers: Iterable[tuple[str, str]]) -> Presented:
-    """The signature among `headers` (lower-case names); every field must appear exactly once, in the profile's form."""
+def fields(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The fields of a signature among `headers` (lower-case names); raises for one that appears more than once."""
     found: dict[str, str] = {}
-    for name, value in headers:
-        if name in ("content-digest", "signature-input", "signature"):
+    for name, text in headers:
+        if name in _FIELDS:
             if name in found:
                 raise IntegrityError(SIGNATURE_MALFORMED, "The field appears more than once.", field=name)
-            found[name] = value
-    for name in ("signature-input", "signature", "content-digest"):
-        if name not in found:
+            found[name] = text
+    return found
+
+
+def parse(found: Mapping[str, str]) -> Presented:
+    """The signature in its `fields`; every one must be there, in the profile's form."""
+    if len(found) != len(_FIELDS):
+        for name in (name for name in _FIELDS if name not in found):
             raise IntegrityError(
                 SIGNATURE_MISSING,
                 "The request carries no such field.",
                 field=name,
                 hint="Sign the request with the session's key as RFC 9421 says; the client library does.",
             )
-    inputs = _match(_INPUT, found, "signature-input")
-    value = _match(_SIGNATURE, found, "signature")["value"]
+    parameters, created_at, expires_at, nonce, session = _match(_INPUT, found, "signature-input").groups()
+    value: str = _match(_SIGNATURE, found, "signature")[1]
     _match(_DIGEST, found, "content-digest")
-    signature = base64.b64decode(value)
-    if base64.b64encode(signature).decode("ascii") != value:
+    signature = binascii.a2b_base64(value)
+    if binascii.b2a_base64(signature, newline=False).decode("ascii") != value:
         # The last character carries two bits more than 32 bytes need; a decoder drops them.
         raise IntegrityError(SIGNATURE_MALFORMED, "The signature is not in canonical base64.", field="signature")
-    return Presented(
-        session=inputs["keyid"],
-        nonce=inputs["nonce"],
-        created_at=int(inputs["created"]),
-        expires_at=int(inputs["expires"]),
-        parameters=inputs["params"],
-        content_digest=found["content-digest"],
-        signature=signature,
-    )
+    return Presented(session, nonce, int(created_at), int(expires_at), parameters, found["content-digest"], signature)
 
 
 def verify(presented: Presented, key: bytes, target: Target, *, now: int) -> None:
@@ -186,16 +176,28 @@ def verify_body(presented: Presented, body: bytes) -> bytes:
     return actual
 
 
+def announced_digest(presented: Presented) -> bytes:
+    """The SHA-256 of the body that was signed, for whoever sees the body; raises `integrity.signature_malformed`."""
+    value = presented.content_digest.removeprefix("sha-256=:").removesuffix(":")
+    raw = base64.b64decode(value)
+    if base64.b64encode(raw).decode("ascii") != value:
+        raise IntegrityError(SIGNATURE_MALFORMED, "The digest is not in canonical base64.", field="content-digest")
+    return raw
+
+
 def _digest_field(actual: bytes) -> str:
-    return f"sha-256=:{base64.b64encode(actual).decode('ascii')}:"
+    return f"sha-256=:{binascii.b2a_base64(actual, newline=False).decode('ascii')}:"
 
 
 def _base(target: Target, field: str, parameters: str) -> bytes:
-    covered = [(name, target.value(name)) for name in COVERED[:-1]]
-    return signature_base([*covered, ("content-digest", field)], parameters)
+    values = (target.method, target.authority.lower(), target.path, target.query, field)
+    base = _BASE % (*values, parameters)
+    if base.count("\n") != len(COVERED):
+        return signature_base(list(zip(COVERED, values, strict=True)), parameters)
+    return base.encode()
 
 
-def _match(pattern: re.Pattern[str], found: dict[str, str], name: str) -> re.Match[str]:
+def _match(pattern: re.Pattern[str], found: Mapping[str, str], name: str) -> re.Match[str]:
     matched = pattern.fullmatch(found[name])
     if matched is None:
         raise IntegrityError(

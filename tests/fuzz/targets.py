@@ -84,7 +84,7 @@ def _bike(data: bytes) -> None:
 def _headers(data: bytes) -> object:
     lines = data.decode("latin-1").split("\n")
     pairs = [line.split(":", 1) for line in lines if ":" in line]
-    return httpsig.parse((name, value) for name, value in pairs)
+    return httpsig.parse(httpsig.fields((name, value) for name, value in pairs))
 
 
 def _wasm(data: bytes) -> None:

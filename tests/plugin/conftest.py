@@ -25,15 +25,20 @@ from ringfence.crypto.handshake import Initiator
 from ringfence.plugin.api import JOBS_PATH, PROBLEM, SESSION_PURPOSE, Problem
 from ringfence.plugin.builtin.app import Capacity, GatewayApp
 from ringfence.plugin.gate import Gate
-from ringfence.plugin.host import Attested, Host
+from ringfence.plugin.host import Attested, Host, plain_trust
 from ringfence.plugin.link import HostLink
-from ringfence.plugin.pipeline import opening, requests
-from ringfence.plugin.pipeline.stages import Ceiling
-from ringfence.plugin.replay import ReplayCache
+from ringfence.plugin.pipeline.demands import JobDemand
+from ringfence.plugin.pipeline.means import Means
+from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
+from ringfence.plugin.pipeline.requests import RequestPipeline
+from ringfence.plugin.replay import REPLAY_LIFETIME_S, ReplayCache
 from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.running import Running
 from ringfence.plugin.sessions.port import Session
 from ringfence.plugin.sessions.store import MemorySessions
+from ringfence.plugin.settling import Settlement
 from ringfence.plugin.strangers import StrangerLimit
+from ringfence.plugin.threats.calm import Calm
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.folder import open_bundled
 from ringfence.trust import KeyPair, Pin, Role, TrustList
@@ -61,7 +66,9 @@ def _attested() -> Attested:
         evidence_digest="e" * 64,
     )
     token = issue(result, VERIFIER)
-    return Attested(AGENT.key_id, result, token, result_digest(token), "channel", KEY, bytes(32))
+    return Attested(
+        AGENT.key_id, result, token, result_digest(token), "channel", plain_trust(result, now), KEY, bytes(32)
+    )
 
 
 def _job() -> bytes:
@@ -140,6 +147,7 @@ class World:
     app: GatewayApp
     link: FakeLink
     gate: Gate
+    settlement: Settlement
     log: audit.AuditLog
     job: bytes = JOB
 
@@ -223,50 +231,51 @@ def _world(
 ) -> Iterator[World]:
     now = int(time.time())
     pin = Pin("client", Role.CLIENT, CLIENT.public, now, GROUPS)
-    sessions, ceiling = MemorySessions(1000), Ceiling(101)
+    sessions = MemorySessions(1000)
     link = FakeLink()
     session = Session(
-        "session", CLIENT.key_id, GROUPS, AGENT.key_id, "affirming", link.attested.digest, "", now, now + 600, 600, KEY
+        name="session",
+        principal=CLIENT.key_id,
+        groups=GROUPS,
+        host=AGENT.key_id,
+        status="affirming",
+        attestation_digest=link.attested.digest,
+        bundle_digest=DECIDER.bundle_digest,
+        opened_at=now,
+        expires_at=now + 600,
+        idle_s=600,
+        key=KEY,
+        factors=(("session-mac", 0),),
     )
     sessions.add(session, now=now)
+    means = Means(
+        trust=lambda: TrustList((pin,)),
+        sessions=sessions,
+        decider=DECIDER,
+        replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=10_000),
+        risk=RiskLedger(),
+        threats=Calm(),
+        ceiling=101,
+        ticks_ns=time.monotonic_ns,
+        random=secrets.token_bytes,
+    )
     with audit.AuditLog.open(folder, GATEWAY, clock_ns=time.time_ns, verify=COMPOSITE.verify) as log:
+        settlement = Settlement(log, StrangerLimit(refusals), ticks_ns=time.monotonic_ns, tell=lambda _record: None)
         gate = Gate(
             signer=GATEWAY,
-            opening=opening.OpeningPipeline(
-                signer=GATEWAY,
-                trust=lambda: TrustList((pin,)),
-                decider=DECIDER,
-                replay=ReplayCache(lifetime_s=opening.REPLAY_LIFETIME_S, capacity=10_000),
-                risk=RiskLedger(),
-                ceiling=ceiling,
-                lifetime_s=600,
-                ticks_ns=time.monotonic_ns,
-                random=secrets.token_bytes,
-            ),
-            requests=requests.RequestPipeline(
-                gateway=GATEWAY.key_id,
-                trust=lambda: TrustList((pin,)),
-                sessions=sessions,
-                decider=DECIDER,
-                replay=ReplayCache(lifetime_s=requests.REPLAY_LIFETIME_S, capacity=10_000),
-                risk=RiskLedger(),
-                ceiling=ceiling,
-                ticks_ns=time.monotonic_ns,
-                random=secrets.token_bytes,
-            ),
+            opening=OpeningPipeline(means, signer=GATEWAY, limits=SessionLimits(600, 600)),
+            requests=RequestPipeline(means, JobDemand(gateway=GATEWAY.key_id, random=secrets.token_bytes)),
             sessions=sessions,
-            strangers=StrangerLimit(refusals),
             link=cast(HostLink, link),
-            log=log,
-            bundle_digest=DECIDER.bundle_digest,
+            settlement=settlement,
+            running=Running(),
             job_timeout_s=5.0,
             clock_ns=time.time_ns,
-            ticks_ns=time.monotonic_ns,
         )
         capacity = Capacity(
             jobs=jobs, openings=jobs, body_bytes=BODY_LIMIT, bodies_bytes=bodies_bytes, body_timeout_s=0.2
         )
-        yield World(GatewayApp(gate, capacity), link, gate, log)
+        yield World(GatewayApp(gate, capacity), link, gate, settlement, log)
 
 
 @pytest.fixture

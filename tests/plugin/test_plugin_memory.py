@@ -67,7 +67,7 @@ def test_a_full_cache_denies_until_it_forgets() -> None:
     assert accepts(cache, "a", NOW)
     assert accepts(cache, "b", NOW)
     with pytest.raises(GateError, match=r"integrity\.replay_capacity"):
-        cache.spend("c", now=NOW + LIFETIME_S, code=REQUEST_REPLAYED)
+        cache.spend("p", "c", until=NOW + LIFETIME_S + 60, now=NOW + LIFETIME_S, code=REQUEST_REPLAYED)
     assert accepts(cache, "c", NOW + 2 * LIFETIME_S)
 
 

@@ -18,12 +18,15 @@ from ringfence.crypto import COMPOSITE
 from ringfence.crypto.handshake import Initiator
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import SESSION_PURPOSE
-from ringfence.plugin.host import Attested, Host, Unreachable
+from ringfence.plugin.host import Attested, Host, Unreachable, plain_trust
 from ringfence.plugin.pipeline.docket import Decided
-from ringfence.plugin.pipeline.opening import REPLAY_LIFETIME_S, Opening, OpeningPipeline
-from ringfence.plugin.pipeline.stages import Ceiling
+from ringfence.plugin.pipeline.means import Means
+from ringfence.plugin.pipeline.opening import REPLAY_LIFETIME_S, Opening, OpeningPipeline, SessionLimits
 from ringfence.plugin.replay import ReplayCache
 from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.risk.port import Features
+from ringfence.plugin.sessions.store import MemorySessions
+from ringfence.plugin.threats.calm import Calm
 from ringfence.policies import Query, Verdict
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.folder import open_bundled
@@ -58,7 +61,9 @@ def attested(status: Status = Status.AFFIRMING, *, since: int = NOW) -> Attested
         evidence_digest="e" * 64,
     )
     token = issue(result, VERIFIER)
-    return Attested(AGENT.key_id, result, token, result_digest(token), "channel", bytes(32), bytes(32))
+    return Attested(
+        AGENT.key_id, result, token, result_digest(token), "channel", plain_trust(result, NOW), bytes(32), bytes(32)
+    )
 
 
 HOST = attested()
@@ -91,22 +96,26 @@ class Gateway:
         self.decider = Spy(*errors)
         self.risk = RiskLedger()
         self.pipeline = OpeningPipeline(
+            Means(
+                trust=lambda: TRUST,
+                sessions=MemorySessions(10),
+                decider=self.decider,
+                replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=nonces),
+                risk=self.risk,
+                threats=Calm(),
+                ceiling=90,
+                ticks_ns=itertools.count(0, 5000).__next__,
+                random=secrets.token_bytes,
+            ),
             signer=GATEWAY,
-            trust=lambda: TRUST,
-            decider=self.decider,
-            replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=nonces),
-            risk=self.risk,
-            ceiling=Ceiling(90),
-            lifetime_s=lifetime_s,
-            ticks_ns=itertools.count(0, 5000).__next__,
-            random=secrets.token_bytes,
+            limits=SessionLimits(lifetime_s, 3600),
         )
 
     def greet(self, message: bytes, host: Host = HOST, now: int = NOW) -> Decided[Opening]:
         return self.pipeline.decide(message, host, source=SOURCE, now=now)
 
     def score(self, principal: str = "nobody", source: str = "nowhere") -> int:
-        return self.risk.assess(principal, source, now=NOW).score
+        return self.risk.assess(Features(principal, source, "", 0, "", 0, NOW)).score
 
 
 def hello(
@@ -142,7 +151,7 @@ def denied(decided: Decided[Opening], stage: str, code: str) -> None:
 
 def refused_often(gateway: Gateway, times: int = 9) -> Gateway:
     for _ in range(times):
-        gateway.risk.refused(CLIENT.key_id, now=NOW)
+        gateway.risk.refused(CLIENT.key_id, authenticated=True, now=NOW)
     return gateway
 
 
@@ -257,7 +266,10 @@ def test_the_client_ends_up_with_the_session_that_was_decided() -> None:
     initiator = hello()
     opening = Gateway().greet(initiator.message).ruling
     assert isinstance(opening, Opening)
-    assert (opening.pin.groups, opening.host) == (("clients", "job-submitters"), HOST)
+    session = opening.session
+    assert (session.principal, session.groups) == (CLIENT.key_id, ("clients", "job-submitters"))
+    assert (session.host, session.status, session.attestation_digest) == (AGENT.key_id, "affirming", HOST.digest)
+    assert (session.factors, opening.host) == ((("session-mac", 0),), HOST)
     reply, established = opening.responder.finish(GATEWAY, b"parameters")
     assert initiator.finish(reply) == established
 

@@ -20,14 +20,18 @@ from ringfence.attestation.result import issue
 from ringfence.audit.records import check_data, encode_data
 from ringfence.crypto import COMPOSITE, digest
 from ringfence.errors import RingfenceError
-from ringfence.plugin.host import Attested, Host, Unreachable
+from ringfence.plugin.host import Attested, Host, Unreachable, plain_trust
+from ringfence.plugin.hosts.port import Inbound
+from ringfence.plugin.pipeline.demands import Granted, JobDemand
 from ringfence.plugin.pipeline.docket import Decided
-from ringfence.plugin.pipeline.requests import REPLAY_LIFETIME_S, Granted, Request, RequestPipeline
-from ringfence.plugin.pipeline.stages import Ceiling
-from ringfence.plugin.replay import ReplayCache
+from ringfence.plugin.pipeline.means import Means
+from ringfence.plugin.pipeline.requests import RequestPipeline
+from ringfence.plugin.replay import REPLAY_LIFETIME_S, ReplayCache
 from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.risk.port import Features
 from ringfence.plugin.sessions.port import Session
 from ringfence.plugin.sessions.store import MemorySessions
+from ringfence.plugin.threats.calm import Calm
 from ringfence.policies import JobContext, Query, Verdict
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.folder import open_bundled
@@ -57,7 +61,9 @@ def attested(status: Status = Status.AFFIRMING, *, agent: KeyPair = AGENT, since
         evidence_digest="e" * 64,
     )
     token = issue(result, VERIFIER)
-    return Attested(agent.key_id, result, token, result_digest(token), "channel", GRANT_KEY, bytes(32))
+    return Attested(
+        agent.key_id, result, token, result_digest(token), "channel", plain_trust(result, since), GRANT_KEY, bytes(32)
+    )
 
 
 HOST = attested()
@@ -98,31 +104,35 @@ class Gateway:
             host=AGENT.key_id,
             status="affirming",
             attestation_digest=HOST.digest,
-            bundle_digest="",
+            bundle_digest=CEDAR.bundle_digest,
             opened_at=NOW,
             idle_s=3600,
             expires_at=NOW + lifetime_s,
             key=bytes(range(32)),
+            factors=(("session-mac", 0),),
         )
         self.sessions.add(self.session, now=NOW)
         self.trust = TrustList((Pin("client", Role.CLIENT, CLIENT.public, NOW),))
         self.pipeline = RequestPipeline(
-            gateway=GATEWAY.key_id,
-            trust=lambda: self.trust,
-            sessions=self.sessions,
-            decider=self.decider,
-            replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=nonces),
-            risk=self.risk,
-            ceiling=Ceiling(90),
-            ticks_ns=itertools.count(0, 5000).__next__,
-            random=secrets.token_bytes,
+            Means(
+                trust=lambda: self.trust,
+                sessions=self.sessions,
+                decider=self.decider,
+                replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=nonces),
+                risk=self.risk,
+                threats=Calm(),
+                ceiling=90,
+                ticks_ns=itertools.count(0, 5000).__next__,
+                random=secrets.token_bytes,
+            ),
+            JobDemand(gateway=GATEWAY.key_id, random=secrets.token_bytes),
         )
 
-    def submit(self, request: Request, host: Host = HOST, now: int = NOW) -> Decided[Granted]:
+    def submit(self, request: Inbound, host: Host = HOST, now: int = NOW) -> Decided[Granted]:
         return self.pipeline.decide(request, host, now=now)
 
     def score(self, principal: str = "nobody", source: str = "nowhere") -> int:
-        return self.risk.assess(principal, source, now=NOW).score
+        return self.risk.assess(Features(principal, source, "", 0, "", 0, NOW)).score
 
 
 def job(
@@ -148,11 +158,11 @@ def job(
     return sign_job(signer, statement, b"module", b"input")
 
 
-def signed(session: Session, body: bytes | None = None, *, now: int = NOW) -> Request:
+def signed(session: Session, body: bytes | None = None, *, now: int = NOW) -> Inbound:
     body = job() if body is None else body
     nonce = secrets.token_urlsafe(18)
     headers = httpsig.sign(session.key, TARGET, body, session=session.name, nonce=nonce, now=now, lifetime_s=60)
-    return Request(TARGET, list(headers.items()), SOURCE, body)
+    return Inbound(TARGET, list(headers.items()), SOURCE, "", body)
 
 
 def denied(decided: Decided[object], stage: str, code: str) -> None:
@@ -170,11 +180,11 @@ def denied(decided: Decided[object], stage: str, code: str) -> None:
 
 def refused_often(gateway: Gateway, times: int = 9) -> Gateway:
     for _ in range(times):
-        gateway.risk.refused(CLIENT.key_id, now=NOW)
+        gateway.risk.refused(CLIENT.key_id, authenticated=True, now=NOW)
     return gateway
 
 
-def without(request: Request, field: str) -> Request:
+def without(request: Inbound, field: str) -> Inbound:
     return replace(request, headers=[(name, value) for name, value in request.headers if name != field])
 
 

@@ -109,11 +109,11 @@ async def test_refusals_of_strangers_beyond_the_limit_are_counted_and_callers_pa
     assert (await scarce.ask(headers=scarce.signed(), chunks=(scarce.job,))).status == 200
     assert (await scarce.ask(SESSIONS_PATH, chunks=(scarce.hello(),))).status == 200
 
-    await scarce.gate.report_suppressed()
+    await scarce.settlement.report_suppressed()
     told = audit.Suppression(code="gateway.too_many_refusals", source="unix", refusals=3)
     assert scarce_records(scarce, audit.Suppression) == [told]
     assert await intrude() == codes[0]
-    await scarce.gate.report_suppressed()
+    await scarce.settlement.report_suppressed()
     assert scarce_records(scarce, audit.Suppression) == [told]
 
 
@@ -130,7 +130,7 @@ async def test_a_count_that_the_log_does_not_take_is_kept(scarce: Any) -> None:
     scarce.log.close()
     for _ in range(2):
         with pytest.raises(audit.AuditError):
-            await scarce.gate.report_suppressed()
+            await scarce.settlement.report_suppressed()
     # No new window either: there would be no record for it.
     assert (await scarce.ask(headers=UNSIGNED)).problem == "gateway.too_many_refusals"
 

@@ -157,7 +157,7 @@ def test_the_signed_request_of_the_profile_verifies() -> None:
     line, *lines = head.split("\n")
     method, path, _version = line.split(" ")
     fields = {name.lower(): value for name, _, value in (field.partition(": ") for field in lines)}
-    presented = httpsig.parse(fields.items())
+    presented = httpsig.parse(httpsig.fields(fields.items()))
     target = httpsig.Target(method, fields["host"], path)
     httpsig.verify(presented, bytes(range(32)), target, now=presented.created_at)
     httpsig.verify_body(presented, body.encode())

@@ -69,10 +69,12 @@ def declared() -> list[tuple[str, str]]:
     return found
 
 
-def stages(module: str) -> list[str]:
-    """The stages that a pipeline runs, in order."""
-    source = (TREE / "plugin" / "ringfence" / "plugin" / f"{module}.py").read_text(encoding="utf-8")
-    return re.findall(r"docket\.run\(\s*\"(\w+)\"", source)
+def stages(*modules: str) -> list[str]:
+    """The stages that a pipeline runs, in order; `entry` begins those of every request."""
+    pipeline = TREE / "plugin" / "ringfence" / "plugin" / "pipeline"
+    sources = [(pipeline / f"{name}.py").read_text(encoding="utf-8") for name in modules]
+    found = [stage for source in sources for stage in re.findall(r"docket\.begin\(\"(\w+)\"\)", source)]
+    return list(dict.fromkeys(found))
 
 
 def same(page: str, listed: Iterable[object], present: Iterable[object]) -> None:
@@ -116,7 +118,7 @@ def test_architecture_names_every_part_and_no_other() -> None:
 
 def test_architecture_names_the_stages_in_their_order() -> None:
     assert [stage for stage, _ in rows("docs/architecture.md", "opening a session")] == stages("opening")
-    assert [stage for stage, _ in rows("docs/architecture.md", "a request")] == stages("requests")
+    assert [stage for stage, _ in rows("docs/architecture.md", "a request")] == stages("entry", "requests")
 
 
 def test_every_code_has_one_meaning_and_its_line() -> None:

@@ -57,7 +57,7 @@ class JobAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A refusal. An admitted job that failed has its receipt here."""
+    """A refusal. An admitted job that failed has its receipt here; `missing` names the factors that would help."""
 
     code: str
     message: str
@@ -68,3 +68,4 @@ class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     trace: tuple[StageView, ...] = ()
     receipt: bytes = b""
     signature: bytes = b""
+    missing: tuple[str, ...] = ()

@@ -27,12 +27,17 @@ from ringfence.plugin.builtin.listen import open_listener
 from ringfence.plugin.config import GatewayConfig, Opened
 from ringfence.plugin.gate import Gate
 from ringfence.plugin.link import HostLink, Verifier
-from ringfence.plugin.pipeline import opening, requests
-from ringfence.plugin.pipeline.stages import Ceiling
-from ringfence.plugin.replay import ReplayCache
+from ringfence.plugin.pipeline.demands import JobDemand
+from ringfence.plugin.pipeline.means import Means
+from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
+from ringfence.plugin.pipeline.requests import RequestPipeline
+from ringfence.plugin.replay import REPLAY_LIFETIME_S, ReplayCache
 from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.running import Running
 from ringfence.plugin.sessions.store import MemorySessions
+from ringfence.plugin.settling import Settlement
 from ringfence.plugin.strangers import WINDOW_S, StrangerLimit
+from ringfence.plugin.threats.calm import Calm
 from ringfence.terminal import printable
 
 GRACE_S: Final = 5
@@ -102,7 +107,10 @@ async def _serve(
         random=secrets.token_bytes,
         shares=Shares.named(config.additional_shares, required=config.additional_share_required),
     )
-    gate = _gate(config, opened, log, link)
+    settlement = Settlement(
+        log, StrangerLimit(limits.refusals_per_minute), ticks_ns=time.monotonic_ns, tell=lambda _record: None
+    )
+    gate = _gate(config, opened, settlement, link)
     capacity = Capacity(
         jobs=limits.concurrent_requests,
         openings=limits.concurrent_openings,
@@ -127,7 +135,7 @@ async def _serve(
             ws="none",
         )
     )
-    tasks = [asyncio.create_task(link.keep_fresh()), asyncio.create_task(_report_suppressed(gate))]
+    tasks = [asyncio.create_task(link.keep_fresh()), asyncio.create_task(_report_suppressed(settlement))]
     _tell(f"ready on {config.listen}")
     try:
         await server.serve(sockets=[listener])
@@ -137,7 +145,7 @@ async def _serve(
             with suppress(asyncio.CancelledError):
                 await task
         with suppress(audit.AuditError):
-            await gate.report_suppressed()
+            await settlement.report_suppressed()
         await remote.close()
 
 
@@ -145,49 +153,42 @@ def _tell(sentence: str) -> None:
     print(f"ringfence gateway: {printable(sentence)}", file=sys.stderr, flush=True)
 
 
-async def _report_suppressed(gate: Gate) -> None:
+async def _report_suppressed(settlement: Settlement) -> None:
     while True:
         await asyncio.sleep(WINDOW_S)
         # A log that fails keeps the count for the next time; meanwhile every decision is denied.
         with suppress(audit.AuditError):
-            await gate.report_suppressed()
+            await settlement.report_suppressed()
 
 
-def _gate(config: GatewayConfig, opened: Opened, log: audit.AuditLog, link: HostLink) -> Gate:
-    limits, signer, trust, decider = config.limits, opened.signer, opened.trust, opened.decider
-    risk, ceiling = RiskLedger(), Ceiling(limits.risk_ceiling)
-    sessions = MemorySessions(limits.sessions)
+def _gate(config: GatewayConfig, opened: Opened, settlement: Settlement, link: HostLink) -> Gate:
+    limits, signer, decider = config.limits, opened.signer, opened.decider
+    running = Running()
+    means = Means(
+        trust=opened.trust,
+        sessions=MemorySessions(limits.sessions),
+        decider=decider,
+        replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=limits.remembered_nonces),
+        risk=RiskLedger(),
+        threats=Calm(),
+        ceiling=limits.risk_ceiling,
+        ticks_ns=time.monotonic_ns,
+        random=secrets.token_bytes,
+        running=running,
+    )
     return Gate(
         signer=signer,
-        opening=opening.OpeningPipeline(
+        opening=OpeningPipeline(
+            means,
             signer=signer,
-            trust=trust,
-            decider=decider,
-            replay=ReplayCache(lifetime_s=opening.REPLAY_LIFETIME_S, capacity=limits.remembered_nonces),
-            risk=risk,
-            ceiling=ceiling,
-            lifetime_s=limits.session_lifetime_s,
-            ticks_ns=time.monotonic_ns,
-            random=secrets.token_bytes,
+            limits=SessionLimits(limits.session_lifetime_s, limits.session_lifetime_s),
             shares=Shares.named(config.additional_shares, required=config.additional_share_required),
         ),
-        requests=requests.RequestPipeline(
-            gateway=signer.key_id,
-            trust=trust,
-            sessions=sessions,
-            decider=decider,
-            replay=ReplayCache(lifetime_s=requests.REPLAY_LIFETIME_S, capacity=limits.remembered_nonces),
-            risk=risk,
-            ceiling=ceiling,
-            ticks_ns=time.monotonic_ns,
-            random=secrets.token_bytes,
-        ),
-        sessions=sessions,
-        strangers=StrangerLimit(limits.refusals_per_minute),
+        requests=RequestPipeline(means, JobDemand(gateway=signer.key_id, random=secrets.token_bytes)),
+        sessions=means.sessions,
         link=link,
-        log=log,
-        bundle_digest=decider.bundle_digest,
+        settlement=settlement,
+        running=running,
         job_timeout_s=limits.job_timeout_s,
         clock_ns=time.time_ns,
-        ticks_ns=time.monotonic_ns,
     )

@@ -9,10 +9,30 @@ class GateError(RingfenceError):
     """A stage denied."""
 
 
+class StepUpError(GateError):
+    """A stage asks for more: `missing` names the identity factors that would help (RFC 9470)."""
+
+    def __init__(self, code: Code, message: str, *, field: str = "", hint: str = "", missing: tuple[str, ...]) -> None:
+        super().__init__(code, message, field=field, hint=hint)
+        self.missing = missing
+
+
+class LimitedError(GateError):
+    """A stage refuses for now; after `retry_after_s` seconds it may not (RFC 6585 section 4)."""
+
+    def __init__(self, code: Code, message: str, *, field: str = "", hint: str = "", retry_after_s: int) -> None:
+        super().__init__(code, message, field=field, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
 PRINCIPAL_UNKNOWN = Code("identity.unknown_key", Kind.UNAUTHENTICATED)
 HELLO_REPLAYED = Code("identity.replayed", Kind.CONFLICT)
 SESSION_UNKNOWN = Code("session.unknown", Kind.UNAUTHENTICATED)
 SESSION_EXPIRED = Code("session.expired", Kind.UNAUTHENTICATED)
+SESSION_FOREIGN = Code("session.foreign", Kind.UNAUTHENTICATED)
+SESSION_POLICY = Code("session.policy_changed", Kind.UNAUTHENTICATED)
+CHANNEL_FOREIGN = Code("session.foreign_channel", Kind.UNAUTHENTICATED)
+CSRF_REFUSED = Code("session.csrf", Kind.DENIED)
 SESSION_CAPACITY = Code("session.capacity", Kind.EXHAUSTED)
 REQUEST_REPLAYED = Code("integrity.replayed", Kind.CONFLICT)
 REPLAY_CAPACITY = Code("integrity.replay_capacity", Kind.EXHAUSTED)
@@ -21,6 +41,12 @@ DEVICE_UNATTESTED = Code("device.not_attested", Kind.UNAVAILABLE)
 DEVICE_CHANGED = Code("device.trust_changed", Kind.UNAUTHENTICATED)
 RISK_TOO_HIGH = Code("risk.too_high", Kind.DENIED)
 POLICY_DENIED = Code("policy.denied", Kind.DENIED)
+STEP_UP_REQUIRED = Code("policy.step_up_required", Kind.UNAUTHENTICATED)
+THREAT_LOCKED = Code("threat.locked_out", Kind.EXHAUSTED)
+THREAT_RATE = Code("threat.too_many_requests", Kind.EXHAUSTED)
+EVIDENCE_MALFORMED = Code("identity.evidence_malformed", Kind.INVALID)
+UPSTREAM_UNKNOWN = Code("gateway.unknown_upstream", Kind.NOT_FOUND)
+BODY_HIDDEN = Code("integrity.body_hidden", Kind.UNPROCESSABLE)
 POLICY_FAILED = Code("policy.evaluation_failed", Kind.DENIED)
 NOT_FOUND = Code("gateway.not_found", Kind.NOT_FOUND)
 METHOD_UNKNOWN = Code("gateway.method_not_allowed", Kind.NOT_FOUND)

@@ -6,6 +6,21 @@ from dataclasses import dataclass, field
 
 from ringfence.attestation.result import AttestationResult
 from ringfence.errors import RingfenceError
+from ringfence.policies import DeviceStatus
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTrust:
+    """How far a host is trusted on this attestation result: its status, a score and a reputation from 0 to 100.
+
+    `drift` counts the changes of the device since the result before it; `reasons` say what lowered the score.
+    """
+
+    status: DeviceStatus
+    score: int
+    reputation: int
+    drift: int = 0
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +32,7 @@ class Attested:
     token: str
     digest: str
     channel: str
+    trust: DeviceTrust
     grant_key: bytes = field(repr=False)
     proof_key: bytes = field(repr=False)
 
@@ -30,3 +46,8 @@ class Unreachable:
 
 
 Host = Attested | Unreachable
+
+
+def plain_trust(result: AttestationResult, _now: int) -> DeviceTrust:
+    """Trust by the attestation result alone; a device without a history stands in the middle."""
+    return DeviceTrust(DeviceStatus(result.status.value), result.score, 50)

@@ -21,7 +21,7 @@ from ringfence.attestation import evidence, result
 from ringfence.crypto import COMPOSITE, Signer, mac
 from ringfence.crypto.handshake import NO_SHARES, Established, Initiator, Random, Shares
 from ringfence.errors import RingfenceError
-from ringfence.plugin.host import Attested, Host, Unreachable
+from ringfence.plugin.host import Attested, DeviceTrust, Host, Unreachable, plain_trust
 from ringfence.trust import Role, TrustList
 
 RETRY_S: Final = 1.0
@@ -58,6 +58,7 @@ class HostLink:
         clock_ns: Callable[[], int],
         random: Random,
         shares: Shares = NO_SHARES,
+        rate: Callable[[result.AttestationResult, int], DeviceTrust] = plain_trust,
     ) -> None:
         self.remote = remote
         self._agent = agent
@@ -69,6 +70,7 @@ class HostLink:
         self._clock_ns = clock_ns
         self._random = random
         self._shares = shares
+        self._rate = rate
         self._renewing = asyncio.Lock()
         self._host: Host | None = None
         self._replaced = asyncio.Event()
@@ -156,6 +158,7 @@ class HostLink:
             token=token,
             digest=result.digest(token),
             channel=channel.name,
+            trust=self._rate(concluded, now),
             grant_key=channel.key(GRANT_KEY),
             proof_key=channel.key(PROOF_KEY),
         )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from ringfence import httpsig
 from ringfence.errors import Code
 from ringfence.plugin.errors import REPLAY_CAPACITY, GateError
+
+REPLAY_LIFETIME_S: Final = httpsig.MAX_LIFETIME_S + 2 * httpsig.SKEW_S
 
 
 class ReplayCache:
@@ -23,8 +28,9 @@ class ReplayCache:
         self._turned_at = 0
         self._closed_until = 0
 
-    def spend(self, nonce: str, *, now: int, code: Code) -> None:
+    def spend(self, principal: str, nonce: str, *, until: int, now: int, code: Code) -> None:
         """Accepts `nonce`, once. Raises `GateError` with `code` when it was spent before."""
+        del principal, until
         self._turn(now)
         if now <= self._closed_until:
             raise GateError(

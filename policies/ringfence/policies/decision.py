@@ -29,7 +29,7 @@ class DeviceStatus(enum.StrEnum):
     NONE = "none"
 
 
-class CommonContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+class CommonContext(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What policies of every action may read. Field names are the attributes' names in the Cedar schema.
 
     device     `device_status`, `device_trust` (0 to 100, of this attestation), `device_reputation` (0 to 100, over
@@ -73,17 +73,22 @@ class CommonContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_
             and 0 <= self.risk <= 100
             and 0 <= self.hour_utc <= 23
             and 0 <= self.weekday_utc <= 6
-            and _wide(self.attestation_age_s, self.directory_age_s)
-            and _counts(self.approvals, self.requests_minute, self.jobs_running, self.session_age_s, self.now_s)
+            and -_LONG_MAX <= self.attestation_age_s <= _LONG_MAX
+            and -_LONG_MAX <= self.directory_age_s <= _LONG_MAX
+            and 0 <= self.approvals <= _LONG_MAX
+            and 0 <= self.requests_minute <= _LONG_MAX
+            and 0 <= self.jobs_running <= _LONG_MAX
+            and 0 <= self.session_age_s <= _LONG_MAX
+            and 0 <= self.now_s <= _LONG_MAX
         ):
             raise _misfit(self)
 
 
-class SessionContext(CommonContext, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+class SessionContext(CommonContext, frozen=True, gc=False, forbid_unknown_fields=True):
     """The context of `OpenSession`: the common attributes."""
 
 
-class JobContext(CommonContext, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+class JobContext(CommonContext, frozen=True, gc=False, forbid_unknown_fields=True):
     """The context of `SubmitJob`: the common attributes and what the job asks for, in bytes, milliseconds and qubits.
 
     `body_verified` says that signature and digest of the body held; `module_digest` is the guest module's digest and
@@ -110,19 +115,19 @@ class JobContext(CommonContext, frozen=True, kw_only=True, gc=False, forbid_unkn
 
     def __post_init__(self) -> None:
         CommonContext.__post_init__(self)
-        if not _counts(
-            self.body_bytes,
-            self.memory_bytes,
-            self.gpu_memory_bytes,
-            self.deadline_ms,
-            self.output_bytes,
-            self.qubits,
-            self.compute_units,
+        if not (
+            0 <= self.body_bytes <= _LONG_MAX
+            and 0 <= self.memory_bytes <= _LONG_MAX
+            and 0 <= self.gpu_memory_bytes <= _LONG_MAX
+            and 0 <= self.deadline_ms <= _LONG_MAX
+            and 0 <= self.output_bytes <= _LONG_MAX
+            and 0 <= self.qubits <= _LONG_MAX
+            and 0 <= self.compute_units <= _LONG_MAX
         ):
             raise _misfit(self)
 
 
-class AccessContext(CommonContext, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+class AccessContext(CommonContext, frozen=True, gc=False, forbid_unknown_fields=True):
     """The context of `Access`, a request to an upstream behind a gateway: the common attributes and the request.
 
     `method`, `authority` and `path` are exactly what the upstream receives; `query` is without its question mark.
@@ -146,24 +151,21 @@ class AccessContext(CommonContext, frozen=True, kw_only=True, gc=False, forbid_u
 Context = SessionContext | JobContext | AccessContext
 
 
-def _wide(*values: int) -> bool:
-    return all(-_LONG_MAX <= value <= _LONG_MAX for value in values)
-
-
-def _counts(*values: int) -> bool:
-    return min(values) >= 0 and max(values) <= _LONG_MAX
-
-
 def _typed(context: CommonContext) -> bool:
     """Whether every field has exactly its type: True is no number here, and a set is sorted without repeats."""
-    kinds = _KINDS[type(context)]
-    values = msgspec.structs.astuple(context)
-    if tuple(map(type, values)) != kinds:
+    # On the path of every request, so in as few calls as may be.
+    if tuple(map(type, msgspec.structs.astuple(context))) != _KINDS[type(context)]:
         return False
-    return all(_sorted_texts(getattr(context, name)) for name in context.SETS)
+    for name in context.SETS:
+        value = getattr(context, name)
+        if value and not _sorted_texts(value):
+            return False
+    return True
 
 
 def _sorted_texts(value: tuple[object, ...]) -> bool:
+    if len(value) == 1:
+        return type(value[0]) is str
     before = ""
     for index, item in enumerate(value):
         if type(item) is not str or (index and item <= before):

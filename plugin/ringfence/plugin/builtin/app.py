@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from ringfence import httpsig
 from ringfence.errors import RingfenceError
-from ringfence.plugin.api import HEALTH_PATH, JOBS_PATH, MSGPACK, PROBLEM, SESSIONS_PATH, Problem
+from ringfence.plugin.answers import refusal
+from ringfence.plugin.api import HEALTH_PATH, JOBS_PATH, MSGPACK, SESSIONS_PATH
 from ringfence.plugin.builtin.bodies import DisconnectedError, Incoming, Message, Receive
 from ringfence.plugin.builtin.capacity import ByteBudget, Slots
 from ringfence.plugin.builtin.connections import AUTHENTICATED
 from ringfence.plugin.errors import HEADERS_MALFORMED, METHOD_UNKNOWN, NOT_FOUND, GateError
-from ringfence.plugin.gate import Gate, RefusedError
-from ringfence.plugin.pipeline.requests import Head, Request
+from ringfence.plugin.gate import Gate
+from ringfence.plugin.hosts.port import Answer, Inbound, Unseen
+from ringfence.plugin.settling import RefusedError
 
 Scope = Message
 Send = Callable[[Message], Awaitable[None]]
@@ -30,6 +32,7 @@ Result = TypeVar("Result")
 
 HELLO_LIMIT: Final = 64 * 1024
 HELLO_TIMEOUT_S: Final = 5.0
+NO_STORE: Final = (("cache-control", "no-store"),)
 _METHODS: Final = {SESSIONS_PATH: "POST", JOBS_PATH: "POST", HEALTH_PATH: "GET"}
 
 
@@ -63,17 +66,17 @@ class GatewayApp:
             body_timeout_s = min(body_timeout_s, HELLO_TIMEOUT_S)
         incoming = Incoming(receive, timeout_s=body_timeout_s)
         try:
-            status, media, body = await self._answer(scope, incoming)
+            answer = await self._answer(scope, incoming)
         except DisconnectedError:
             return
         except RefusedError as refused:
-            status, media, body = _problem(refused)
+            answer = _refused(refused)
         except RingfenceError as error:
-            status, media, body = _problem(RefusedError(error))
+            answer = refusal(error)
         await incoming.discard()
-        await _send(send, status, media, body, last=not incoming.ended)
+        await _send(send, answer, last=not incoming.ended)
 
-    async def _answer(self, scope: Scope, incoming: Incoming) -> tuple[int, str, bytes]:
+    async def _answer(self, scope: Scope, incoming: Incoming) -> Answer:
         path = _path(scope)
         method = _METHODS.get(path)
         if method is None or scope.get("query_string"):
@@ -81,31 +84,31 @@ class GatewayApp:
         if scope["method"] != method:
             raise GateError(METHOD_UNKNOWN, f"This path takes {method} only.", field="method")
         if path == HEALTH_PATH:
-            return 204, "", b""
+            return Answer(204, headers=NO_STORE)
         headers = _headers(scope)
         source = scope["client"][0] if scope.get("client") else "unix"
-        head = Head(httpsig.Target(method, _host(headers), path), headers, source)
+        head = Inbound(httpsig.Target(method, _host(headers), path), headers, source, "", Unseen.HIDDEN)
         if path == SESSIONS_PATH:
-            return 200, MSGPACK, await self._open(head, incoming)
+            return _fine(await self._open(head, incoming))
         await self._gate.screen(head)
         authenticated = scope.get("extensions", {}).get(AUTHENTICATED)
         if authenticated is not None:
             authenticated["call"]()
-        return 200, MSGPACK, await self._submit(head, incoming)
+        return _fine(await self._submit(head, incoming))
 
-    async def _open(self, head: Head, incoming: Incoming) -> bytes:
+    async def _open(self, head: Inbound, incoming: Incoming) -> bytes:
         body = await incoming.read(_announced(head), HELLO_LIMIT, lambda _size: None)
         with self._openings.held():
             return await _while_connected(incoming, self._gate.open_session(body, source=head.source))
 
-    async def _submit(self, head: Head, incoming: Incoming) -> bytes:
+    async def _submit(self, head: Inbound, incoming: Incoming) -> bytes:
         with self._jobs.held(), self._bytes.account() as take:
             body = await incoming.read(_announced(head), self._body_bytes, take)
-            request = Request(head.target, head.headers, head.source, body)
-            return msgspec.msgpack.encode(await _while_connected(incoming, self._gate.submit(request)))
+            whole = replace(head, body=body)
+            return msgspec.msgpack.encode(await _while_connected(incoming, self._gate.submit(whole)))
 
 
-def _announced(head: Head) -> list[str]:
+def _announced(head: Inbound) -> list[str]:
     return [value for name, value in head.headers if name == "content-length"]
 
 
@@ -145,29 +148,26 @@ async def _while_connected(incoming: Incoming, work: Coroutine[Any, Any, Result]
                 await task
 
 
-def _problem(refused: RefusedError) -> tuple[int, str, bytes]:
-    error = refused.error
+def _fine(body: bytes) -> Answer:
+    return Answer(200, headers=(("content-type", MSGPACK), *NO_STORE), body=body)
+
+
+def _refused(refused: RefusedError) -> Answer:
     finished = refused.finished
-    problem = Problem(
-        code=error.code.name,
-        message=error.message,
-        status=error.code.kind.http,
-        field=error.field,
-        hint=error.hint,
+    return refusal(
+        refused.error,
         decision_id=refused.decision_id,
         trace=refused.trace,
         receipt=finished.receipt if finished else b"",
         signature=finished.signature if finished else b"",
     )
-    return problem.status, PROBLEM, msgspec.json.encode(problem)
 
 
-async def _send(send: Send, status: int, media: str, body: bytes, *, last: bool) -> None:
-    headers = [(b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
-    if media:
-        headers.append((b"content-type", media.encode()))
+async def _send(send: Send, answer: Answer, *, last: bool) -> None:
+    headers = [(b"content-length", str(len(answer.body)).encode())]
+    headers += [(name.encode(), value.encode()) for name, value in answer.headers]
     if last:
         # What is left of the body is nobody's next request.
         headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

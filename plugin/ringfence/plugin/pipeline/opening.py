@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ringfence.attestation.result import AttestationResult
-from ringfence.crypto import Signer
-from ringfence.crypto.handshake import HELLO_LIFETIME_S, NO_SHARES, Greeted, Random, Received, Responder, Shares
+from ringfence.crypto import CryptoError, Signer
+from ringfence.crypto.handshake import HELLO_LIFETIME_S, NO_SHARES, Greeted, Received, Responder, Shares
 from ringfence.plugin.api import SESSION_PURPOSE
 from ringfence.plugin.errors import HELLO_REPLAYED, PRINCIPAL_UNKNOWN, GateError
 from ringfence.plugin.host import Attested, Host
+from ringfence.plugin.hosts.port import NO_CHANNEL, Channel
 from ringfence.plugin.pipeline.docket import Decided, Docket
+from ringfence.plugin.pipeline.facts import Activity, common_facts
+from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.stages import (
+    SESSION_FACTOR,
     SIGNATURE_FACTOR,
-    Ceiling,
-    PolicyDeniedError,
+    admit_stranger,
     apply_policy,
-    common_context,
+    assess,
+    sight,
     trust_device,
 )
-from ringfence.plugin.replay import ReplayCache
-from ringfence.plugin.risk.ledger import RiskLedger, tolerable
-from ringfence.policies import Action, Decider, Query, SessionContext
+from ringfence.plugin.sessions.port import Session
+from ringfence.policies import Action, Query, SessionContext
 from ringfence.trust.errors import TrustError
-from ringfence.trust.pins import Pin, Role, TrustList
+from ringfence.trust.pins import Pin, Role
+
+MIN_LIFETIME_S = 30
+REPLAY_LIFETIME_S = 2 * HELLO_LIFETIME_S
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long a session may live at most, and how long without a request, in seconds."""
+
+    lifetime_s: int
+    idle_s: int
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A session that may be opened: the handshake's responder, and for whom, on which host."""
+    """A session that may be opened: the handshake's responder, the session without its key, and its host."""
 
     responder: Responder
-    pin: Pin
+    session: Session
     host: Attested
 
 
@@ -43,61 +55,61 @@ class _Known:
 
 
 class OpeningPipeline:
-    """Decides whether a client may open a session. State: the replay cache and the risk ledger it is given."""
+    """Decides whether a client may open a session."""
 
-    def __init__(
-        self,
-        *,
-        signer: Signer,
-        trust: Callable[[], TrustList],
-        decider: Decider,
-        replay: ReplayCache,
-        risk: RiskLedger,
-        ceiling: Ceiling,
-        lifetime_s: int,
-        ticks_ns: Callable[[], int],
-        random: Random,
-        shares: Shares = NO_SHARES,
-    ) -> None:
+    def __init__(self, means: Means, *, signer: Signer, limits: SessionLimits, shares: Shares = NO_SHARES) -> None:
+        self._means = means
         self._signer = signer
-        self._trust = trust
-        self._decider = decider
-        self._replay = replay
-        self._risk = risk
-        self._ceiling = ceiling
-        self._lifetime_s = lifetime_s
-        self._ticks_ns = ticks_ns
-        self._random = random
+        self._limits = limits
         self._shares = shares
 
-    def decide(self, message: bytes, host: Host, *, source: str, now: int) -> Decided[Opening]:
-        """The decision on one hello."""
-        docket = Docket(self._random(16).hex(), "session", self._ticks_ns)
-        docket.action = Action.OPEN_SESSION.value
-        docket.resource = host.agent
-        docket.bundle_digest = self._decider.bundle_digest
-        decided = docket.decide(lambda: self._stages(docket, message, host, source, now))
+    def decide(
+        self, message: bytes, host: Host, *, source: str, now: int, channel: Channel = NO_CHANNEL
+    ) -> Decided[Opening]:
+        """The decision on one hello. A session that is opened on a channel with a certificate holds there only."""
+        means = self._means
+        docket = Docket(
+            means.random(16).hex(),
+            "session",
+            means.ticks_ns,
+            action=Action.OPEN_SESSION.value,
+            resource=host.agent,
+            source=source,
+            bundle_digest=means.decider.bundle_digest,
+        )
+        decided = docket.decide(lambda: self._stages(docket, message, host, channel, now))
         if decided.blames_caller:
-            self._risk.refused(docket.principal or source, now=now)
+            means.risk.refused(docket.principal or source, authenticated=bool(docket.principal), now=now)
+        sight(means, decided, now, claimed=_claimed(message))
         return decided
 
-    def _stages(self, docket: Docket, message: bytes, host: Host, source: str, now: int) -> Opening:
-        known = docket.run("parse", lambda: self._look_up(message, now))
-        greeted = docket.run("signature", lambda: self._authenticate(known, now))
-        docket.run("identity", lambda: self._identify(docket, known.pin))
-        attested = docket.run("device_trust", lambda: trust_device(host, now=now))
+    def _stages(self, docket: Docket, message: bytes, host: Host, channel: Channel, now: int) -> Opening:
+        means = self._means
+        docket.begin("parse")
+        admit_stranger(means, docket.source, now)
+        known = self._look_up(message, now)
+        docket.begin("signature")
+        greeted = self._authenticate(docket, known, now)
+        docket.begin("identity")
+        draft = self._identify(docket, known.pin, channel, now)
+        docket.begin("device_trust")
+        attested = trust_device(host, now=now)
         docket.attestation_digest = attested.digest
-        score = docket.run(
-            "risk", lambda: tolerable(self._risk.assess(known.pin.key_id, source, now=now), self._ceiling.risk)
+        docket.begin("risk")
+        activity = assess(means, docket, size=len(message), drift=attested.trust.drift, now=now)
+        docket.begin("policy")
+        facts = common_facts(attested, draft, (SIGNATURE_FACTOR,), activity, now=now, source=docket.source, tenant="")
+        context = SessionContext(*facts)
+        apply_policy(
+            means.decider, docket, Query(draft.principal, draft.groups, Action.OPEN_SESSION, docket.resource, context)
         )
-        docket.run("policy", lambda: self._permit(docket, known.pin, attested.result, score.score, source, now))
-        responder = docket.run("session", lambda: self._answer(docket, greeted, attested, now))
-        return Opening(responder, known.pin, attested)
+        docket.begin("session")
+        return self._answer(docket, greeted, draft, attested, activity, now)
 
     def _look_up(self, message: bytes, now: int) -> _Known:
         received = Received.parse(message)
         try:
-            pin = self._trust().find(Role.CLIENT, received.hello.initiator, now)
+            pin = self._means.trust().find(Role.CLIENT, received.hello.initiator, now)
         except TrustError as error:
             # One answer whether the key is unknown, expired or of another role: a stranger learns nothing.
             raise GateError(
@@ -108,32 +120,61 @@ class OpeningPipeline:
             ) from error
         return _Known(received, pin)
 
-    def _authenticate(self, known: _Known, now: int) -> Greeted:
+    def _authenticate(self, docket: Docket, known: _Known, now: int) -> Greeted:
         greeted = known.received.authenticate(known.pin.public, self._signer, SESSION_PURPOSE, now=now)
-        nonce = f"{known.pin.key_id}:{known.received.hello.nonce.hex()}"
-        self._replay.spend(nonce, now=now, code=HELLO_REPLAYED)
+        principal = known.pin.key_id
+        nonce, until = f"{principal}:{known.received.hello.nonce.hex()}", now + REPLAY_LIFETIME_S
+        self._means.replay.spend(principal, nonce, until=until, now=now, code=HELLO_REPLAYED)
+        docket.nonce, docket.nonce_until = nonce, until
         return greeted
 
-    def _identify(self, docket: Docket, pin: Pin) -> None:
+    def _identify(self, docket: Docket, pin: Pin, channel: Channel, now: int) -> Session:
         docket.principal = pin.key_id
+        known = self._means.directory(pin.key_id, now)
+        return Session(
+            name="",
+            principal=pin.key_id,
+            groups=tuple(sorted({*pin.groups, *known.groups})),
+            host="",
+            status="",
+            attestation_digest="",
+            bundle_digest=docket.bundle_digest,
+            opened_at=now,
+            expires_at=0,
+            idle_s=self._limits.idle_s,
+            key=b"",
+            factors=((SESSION_FACTOR, 0),),
+            thumbprint=channel.thumbprint,
+            tenant=known.tenant,
+            attributes=known.attributes,
+            directory_at=known.fetched_at,
+            source=docket.source,
+        )
 
-    def _permit(self, docket: Docket, pin: Pin, result: AttestationResult, risk: int, source: str, now: int) -> None:
-        common = common_context(result, factors=(SIGNATURE_FACTOR,), risk=risk, now=now, source=source)
-        query = Query(pin.key_id, pin.groups, Action.OPEN_SESSION, docket.resource, SessionContext(**common))
-        try:
-            docket.policies = apply_policy(self._decider, query)
-        except PolicyDeniedError as refusal:
-            docket.policies = refusal.policies
-            raise
-
-    def _answer(self, docket: Docket, greeted: Greeted, attested: Attested, now: int) -> Responder:
-        name = self._random(16).hex()
-        expires_at = min(now + self._lifetime_s, attested.result.expires_at)
+    def _answer(
+        self, docket: Docket, greeted: Greeted, draft: Session, host: Attested, activity: Activity, now: int
+    ) -> Opening:
+        name = self._means.random(16).hex()
+        # The riskier, the sooner it has to prove itself again.
+        lifetime = max(MIN_LIFETIME_S, self._limits.lifetime_s * (100 - activity.risk) // 100)
+        expires_at = min(now + lifetime, host.result.expires_at)
         responder = greeted.answer(
-            self._signer, name=name, expires_at=expires_at, random=self._random, shares=self._shares
+            self._signer, name=name, expires_at=expires_at, random=self._means.random, shares=self._shares
         )
         docket.session = name
-        return responder
+        session = replace(
+            draft,
+            name=name,
+            host=host.agent,
+            status=host.trust.status.value,
+            attestation_digest=host.digest,
+            expires_at=expires_at,
+        )
+        return Opening(responder, session, host)
 
 
-REPLAY_LIFETIME_S = 2 * HELLO_LIFETIME_S
+def _claimed(message: bytes) -> str:
+    try:
+        return Received.parse(message).hello.initiator
+    except CryptoError:
+        return ""

@@ -1,24 +1,41 @@
-"""The stages that both pipelines share, each a pure decision: raises to deny, returns what it established to allow."""
+"""The stages that the pipelines share, each a pure decision: raises to deny, returns what it established to allow."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
-from ringfence.attestation.result import AttestationResult
-from ringfence.plugin.errors import DEVICE_CHANGED, DEVICE_UNATTESTED, POLICY_DENIED, POLICY_FAILED, GateError
+from msgspec import structs
+
+from ringfence.errors import RingfenceError
+from ringfence.plugin.errors import (
+    DEVICE_CHANGED,
+    DEVICE_UNATTESTED,
+    HELLO_REPLAYED,
+    POLICY_DENIED,
+    POLICY_FAILED,
+    REQUEST_REPLAYED,
+    RISK_TOO_HIGH,
+    SESSION_POLICY,
+    STEP_UP_REQUIRED,
+    THREAT_LOCKED,
+    THREAT_RATE,
+    GateError,
+    LimitedError,
+    StepUpError,
+)
 from ringfence.plugin.host import Attested, Host, Unreachable
-from ringfence.policies import Decider, DeviceStatus, Query
+from ringfence.plugin.pipeline.docket import Decided, Docket
+from ringfence.plugin.pipeline.facts import Activity, Common
+from ringfence.plugin.pipeline.means import Means
+from ringfence.plugin.risk.port import Features, RiskScore
+from ringfence.plugin.sessions.port import Ended, Session
+from ringfence.plugin.threats.port import Happened, Sighting, Standing
+from ringfence.policies import Action, Decider, Query, SessionContext
 
 SIGNATURE_FACTOR: Final = "signature"
 SESSION_FACTOR: Final = "session-mac"
-
-
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """What the gateway itself demands, whatever the policies say."""
-
-    risk: int
+COOKIE_FACTOR: Final = "cookie"
 
 
 def trust_device(host: Host, *, now: int) -> Attested:
@@ -40,64 +57,152 @@ def trust_device(host: Host, *, now: int) -> Attested:
 
 def same_device(host: Attested, *, agent: str, status: str) -> Attested:
     """`host`, if it is still the device, in the state, that the session was opened with."""
-    if host.agent != agent or host.result.status != status:
+    if host.agent != agent or host.trust.status != status:
         raise GateError(
             DEVICE_CHANGED,
-            f"The host's trust status is now {host.result.status}; the session was opened at {status}.",
+            f"The host's trust status is now {host.trust.status}; the session was opened at {status}.",
             hint="Open a new session.",
         )
     return host
 
 
-def common_context(
-    result: AttestationResult, *, factors: tuple[str, ...], risk: int, now: int, source: str
-) -> dict[str, Any]:
-    """The part of a policy's context that every action has."""
-    return {
-        "device_status": DeviceStatus(result.status.value),
-        "device_trust": result.score,
-        "device_reputation": 50,
-        "attestation_age_s": now - result.issued_at,
-        "factors": factors,
-        "tenant": "",
-        "attributes": (),
-        "directory_age_s": -1,
-        "channel_bound": False,
-        "approvals": 0,
-        "risk": risk,
-        "requests_minute": 0,
-        "jobs_running": 0,
-        "session_age_s": 0,
-        "now_s": now,
-        "hour_utc": now // 3600 % 24,
-        "weekday_utc": (now // 86_400 + 3) % 7,
-        "source": source,
-        "resource_tenant": "",
-    }
+def assess(means: Means, docket: Docket, *, size: int, drift: int, now: int) -> Activity:
+    """The risk of a request by the docket's authenticated principal, with what threat detection adds to it.
+
+    Raises `threat.locked_out`, `threat.too_many_requests`, `threat.step_up`, `risk.too_high`.
+    """
+    principal, source = docket.principal, docket.source
+    standing = means.threats.standing(source="", principal=principal, now=now)
+    if standing.locked_until or standing.retry_after_s or standing.step_up:
+        _stand(standing, now)
+    scored = means.risk.assess(Features(principal, source, docket.action, size, means.region(source), drift, now))
+    score = min(100, scored.score + standing.risk)
+    if score:
+        docket.reasons = tuple(f"{one.feature} +{one.points}" for one in scored.reasons)
+        if standing.risk:
+            docket.reasons += (f"threats +{standing.risk}",)
+    if score >= means.ceiling:
+        raise _too_risky(scored, score, means.ceiling)
+    return Activity(
+        risk=score,
+        requests_minute=means.risk.requests_minute(principal, now=now),
+        jobs_running=means.running(principal),
+        approvals=means.approvals(principal, now),
+    )
 
 
-def apply_policy(decider: Decider, query: Query) -> tuple[str, ...]:
-    """The ids of the policies that permit; raises with the ids of those that forbid, or the engine's errors."""
+def admit_stranger(means: Means, source: str, now: int) -> None:
+    """Raises unless a source that has proven nothing may have a costly signature verified.
+
+    It stops a source from buying work with refusals; whoever is in a session is not held up by others at its source.
+    """
+    standing = means.threats.standing(source=source, principal="", now=now)
+    if standing.locked_until or standing.retry_after_s:
+        _stand(standing, now)
+
+
+def _stand(standing: Standing, now: int) -> None:
+    if standing.locked_until > now:
+        raise LimitedError(
+            THREAT_LOCKED,
+            "Too much that was refused came from here, so nothing is taken for a while.",
+            hint=f"Wait {standing.locked_until - now} s, then try again once.",
+            retry_after_s=standing.locked_until - now,
+        )
+    if standing.retry_after_s:
+        raise LimitedError(
+            THREAT_RATE,
+            "There are more requests than this gateway takes from one caller.",
+            hint=f"Wait {standing.retry_after_s} s, then send fewer.",
+            retry_after_s=standing.retry_after_s,
+        )
+    if standing.step_up:
+        raise StepUpError(
+            STEP_UP_REQUIRED,
+            f"What happened lately asks for the factor {standing.step_up} again.",
+            field="factors",
+            hint="Show that factor in this session, then send the request again.",
+            missing=(standing.step_up,),
+        )
+
+
+def apply_policy(decider: Decider, docket: Docket, query: Query) -> None:
+    """Asks the policies; the docket has the question and the ids that decided. Raises `policy.*`."""
+    docket.asked = query
     verdict = decider.decide(query)
+    docket.policies = verdict.policies
+    if verdict.allowed and not verdict.errors:
+        return
     if verdict.errors:
+        docket.policies = ()
         raise GateError(
             POLICY_FAILED,
             "A policy could not be evaluated, and what cannot be evaluated is denied.",
             hint="Run the bundle's tests.",
         )
-    if not verdict.allowed:
-        why = ", ".join(verdict.policies) or "no policy permits it"
-        raise PolicyDeniedError(why, verdict.policies)
-    return verdict.policies
-
-
-class PolicyDeniedError(GateError):
-    """The policies deny; `policies` are the deciding ids."""
-
-    def __init__(self, why: str, policies: tuple[str, ...]) -> None:
-        super().__init__(
-            POLICY_DENIED,
-            f"The policies deny this request: {why}.",
-            hint="Ask for less, have the host attested, or have the named policy reviewed.",
+    why = ", ".join(verdict.policies) or "no policy permits it"
+    if verdict.step_up:
+        raise StepUpError(
+            STEP_UP_REQUIRED,
+            f"The policies ask for more proof of who you are: {why}.",
+            field="factors",
+            hint=f"Show {' and '.join(verdict.step_up)} in this session, then send the request again.",
+            missing=verdict.step_up,
         )
-        self.policies = policies
+    raise GateError(
+        POLICY_DENIED,
+        f"The policies deny this request: {why}.",
+        hint="Ask for less, have the host attested, or have the named policy reviewed.",
+    )
+
+
+def permitted_still(means: Means, session: Session, common: Common) -> Session:
+    """The session under the policies that hold now, if they would still open it; else it ends.
+
+    Raises `session.policy_changed`.
+    """
+    # A session is opened with a signature, which it does not show again.
+    shown = SessionContext(*common)
+    opening = structs.replace(shown, factors=tuple(sorted({*shown.factors, SIGNATURE_FACTOR})))
+    verdict = means.decider.decide(Query(session.principal, session.groups, Action.OPEN_SESSION, session.host, opening))
+    if verdict.errors or not verdict.allowed:
+        means.sessions.end(session.name, Ended.POLICY)
+        raise GateError(
+            SESSION_POLICY,
+            "The policies have changed, and would not open this session any more.",
+            field="keyid",
+            hint="Open a new session, or have the policies reviewed.",
+        )
+    kept = replace(session, bundle_digest=means.decider.bundle_digest)
+    means.sessions.change(kept)
+    return kept
+
+
+def sight(means: Means, decided: Decided[object], now: int, *, claimed: str = "") -> None:
+    """Tells threat detection of a decision. What is not authenticated counts against its source alone."""
+    record = decided.record
+    if not isinstance(decided.ruling, RingfenceError):
+        what = Happened.OPENED if record.pipeline == "session" else Happened.ALLOWED
+        if record.pipeline == "factor":
+            what = Happened.STEPPED_UP
+    elif not decided.blames_caller:
+        return
+    elif decided.ruling.code in (REQUEST_REPLAYED, HELLO_REPLAYED):
+        what = Happened.REPLAYED
+    elif not record.principal and record.code.startswith(("identity.", "crypto.")):
+        what = Happened.BAD_CREDENTIAL
+    else:
+        what = Happened.REFUSED
+    region = means.region(record.source)
+    means.threats.see(
+        Sighting(what, record.code, record.source, record.principal, claimed, record.session, region, now)
+    )
+
+
+def _too_risky(scored: RiskScore, score: int, ceiling: int) -> GateError:
+    reasons = "; ".join(reason.text for reason in scored.reasons) or "what was seen of it lately"
+    return GateError(
+        RISK_TOO_HIGH,
+        f"The risk score is {score}, the gateway's ceiling {ceiling}: {reasons}.",
+        hint="Wait some minutes; the score fades.",
+    )

@@ -10,7 +10,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from ringfence.plugin.errors import RISK_TOO_HIGH, GateError
+from ringfence.plugin.risk.port import Features, Reason, RiskScore
 
 HALF_LIFE_S = 300
 REFUSAL_WEIGHT = 12
@@ -18,14 +18,6 @@ SOURCE_SHARE = 48
 RATE_FREE = 600
 MAX_SUBJECTS = 100_000
 _DECAY = math.log(2) / HALF_LIFE_S
-
-
-@dataclass(frozen=True, slots=True)
-class RiskScore:
-    """0 (nothing unusual) to 100; `reasons` name what raised it."""
-
-    score: int
-    reasons: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -41,22 +33,27 @@ class RiskLedger:
     def __init__(self) -> None:
         self._counts: OrderedDict[str, _Count] = OrderedDict()
 
-    def assess(self, principal: str, source: str, *, now: int) -> RiskScore:
-        """The score of a request by `principal` from `source`, and counts it."""
-        mine, theirs = self._count(principal, now), self._count(source, now)
+    def assess(self, features: Features) -> RiskScore:
+        """The score of a request, and counts it."""
+        mine, theirs = self._count(features.principal, features.now), self._count(features.source, features.now)
         mine.requests += 1
-        reasons: list[str] = []
+        reasons: list[Reason] = []
         # Many callers may share a source, so that what a stranger does from there cannot deny them on its own.
-        score = REFUSAL_WEIGHT * mine.refusals + min(SOURCE_SHARE, REFUSAL_WEIGHT * theirs.refusals)
-        if score >= 1:
-            reasons.append("recent refusals")
-        if mine.requests > RATE_FREE:
-            score += 100 * (mine.requests / RATE_FREE - 1)
-            reasons.append("unusual rate")
-        return RiskScore(min(100, int(score)), tuple(reasons))
+        refusals = int(REFUSAL_WEIGHT * mine.refusals + min(SOURCE_SHARE, REFUSAL_WEIGHT * theirs.refusals))
+        if refusals:
+            reasons.append(Reason("refusals", refusals, "recent refusals"))
+        rate = int(100 * (mine.requests / RATE_FREE - 1)) if mine.requests > RATE_FREE else 0
+        if rate:
+            reasons.append(Reason("rate", rate, "unusual rate"))
+        return RiskScore(min(100, refusals + rate), tuple(reasons))
 
-    def refused(self, subject: str, *, now: int) -> None:
+    def requests_minute(self, principal: str, *, now: int) -> int:
+        """How many requests of the principal were assessed lately, scaled to a minute."""
+        return int(self._count(principal, now).requests * 60 * _DECAY)
+
+    def refused(self, subject: str, *, authenticated: bool, now: int) -> None:
         """Counts a refusal against `subject`."""
+        del authenticated
         self._count(subject, now).refusals += 1
 
     def _count(self, subject: str, now: int) -> _Count:
@@ -75,14 +72,3 @@ class RiskLedger:
             count.requests *= faded
             count.at = now
         return count
-
-
-def tolerable(score: RiskScore, ceiling: int) -> RiskScore:
-    """`score`, unless it is at or above the gateway's own ceiling; policies may be stricter, never laxer."""
-    if score.score >= ceiling:
-        raise GateError(
-            RISK_TOO_HIGH,
-            f"The risk score is {score.score}, the gateway's ceiling {ceiling}: {', '.join(score.reasons)}.",
-            hint="Wait some minutes; the score halves every five.",
-        )
-    return score

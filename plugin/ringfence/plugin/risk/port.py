@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Features:
+
+class Features(msgspec.Struct, frozen=True, gc=False):
     """One authenticated request as risk sees it.
 
     `action` is the policy action's id; `size` the body's bytes (-1: unknown); `region` what the configured networks
@@ -24,8 +24,7 @@ class Features:
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True, gc=False):
     """Why a score is as high as it is: a feature's name, the points that it adds, and what was unusual, for people."""
 
     feature: str
@@ -33,8 +32,7 @@ class Reason:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class RiskScore:
+class RiskScore(msgspec.Struct, frozen=True, gc=False):
     """0 (nothing unusual) to 100. The points of `reasons` add up to at least the score."""
 
     score: int

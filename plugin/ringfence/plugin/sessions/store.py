@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ringfence.plugin.errors import SESSION_CAPACITY, SESSION_EXPIRED, SESSION_UNKNOWN, GateError
-from ringfence.plugin.sessions.port import Session
+from ringfence.plugin.sessions.port import Ended, Selection, Session
 
 
 class MemorySessions:
@@ -32,14 +34,27 @@ class MemorySessions:
         if session is None:
             raise GateError(SESSION_UNKNOWN, "There is no such session here.", field="keyid", hint="Open a session.")
         if session.expires_at <= now:
-            self.end(name)
+            self.end(name, Ended.EXPIRED)
             raise GateError(SESSION_EXPIRED, "The session has expired.", field="keyid", hint="Open a new session.")
         return session
 
-    def end(self, name: str) -> None:
+    def touch(self, name: str, *, now: int) -> None:
+        """Nothing: this store knows no idle sessions."""
+
+    def change(self, session: Session) -> None:
+        """Replaces the session with the same name."""
+        self._sessions[session.name] = session
+
+    def select(self, selection: Selection) -> Iterator[Session]:
+        """Every session of the selection."""
+        del selection
+        yield from list(self._sessions.values())
+
+    def end(self, name: str, why: Ended) -> Session | None:
         """Forgets the session."""
-        self._sessions.pop(name, None)
+        del why
+        return self._sessions.pop(name, None)
 
     def _drop_expired(self, now: int) -> None:
         for name in [session.name for session in self._sessions.values() if session.expires_at <= now]:
-            self.end(name)
+            self.end(name, Ended.EXPIRED)

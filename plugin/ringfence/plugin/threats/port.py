@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 
 class Happened(enum.Enum):
@@ -18,8 +19,7 @@ class Happened(enum.Enum):
     OPENED = "opened"
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(msgspec.Struct, frozen=True, gc=False):
     """One event. `principal` is empty unless it is authenticated; `claimed` is whom an unauthenticated one names.
 
     `region` is what the configured networks call the source, "" for none.
@@ -35,8 +35,7 @@ class Sighting:
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """How a source or a principal stands now. `risk` points are added to its score; `step_up` names a factor that it
     must show again; until `locked_until` (seconds since the epoch) it is refused; `retry_after_s` is above 0 where it
     has used up its rate."""
