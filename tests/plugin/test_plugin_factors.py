@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -49,7 +48,7 @@ class Gateway:
         self.session = Session(
             "session", CLIENT.key_id, (), "host", "affirming", "a" * 64, "b" * 64, NOW, NOW + 900, 900, KEY
         )
-        self.session = replace(self.session, factors=(("session-mac", 0),))
+        self.session = msgspec.structs.replace(self.session, factors=(("session-mac", 0),))
         self.sessions.add(self.session, now=NOW)
         trust = TrustList((Pin("client", Role.CLIENT, CLIENT.public, NOW),))
         self.risk = RiskLedger()

@@ -6,7 +6,6 @@ This is the thin shell that every host adapter shares; it knows nothing of HTTP.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgspec
 
@@ -72,7 +71,7 @@ class Gate:
         )
         bound = Bound(attestation=opening.host.digest, policies=opening.session.bundle_digest)
         reply, established = opening.responder.finish(self._signer, msgspec.msgpack.encode(parameters), bound)
-        session = replace(opening.session, key=established.key(REQUEST_KEY))
+        session = msgspec.structs.replace(opening.session, key=established.key(REQUEST_KEY))
         try:
             await self._record_opening(session)
             self._sessions.add(session, now=self._now())

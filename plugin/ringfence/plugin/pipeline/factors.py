@@ -7,10 +7,11 @@ to the nonce of the very request that carries it, so that it proves nothing in a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from ringfence.crypto import digest
 from ringfence.errors import RingfenceError
@@ -98,7 +99,7 @@ class FactorPipeline:
             factors[proof.factor] = proof.proven_until
         if len(factors) > MAX_FACTORS:
             raise GateError(EVIDENCE_MALFORMED, f"A session has at most {MAX_FACTORS} factors.", field="evidence")
-        changed = replace(session, factors=tuple(sorted(factors.items())))
+        changed = structs.replace(session, factors=tuple(sorted(factors.items())))
         begun.docket.reasons = tuple(oddity for proof in proven for oddity in proof.oddities)
         self._means.sessions.change(changed)
         return changed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from ringfence.crypto import CryptoError, Signer
 from ringfence.crypto.handshake import HELLO_LIFETIME_S, NO_SHARES, Greeted, Received, Responder, Shares
@@ -162,7 +164,7 @@ class OpeningPipeline:
             self._signer, name=name, expires_at=expires_at, random=self._means.random, shares=self._shares
         )
         docket.session = name
-        session = replace(
+        session = structs.replace(
             draft,
             name=name,
             host=host.agent,

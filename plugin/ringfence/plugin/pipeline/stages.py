@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from msgspec import structs
@@ -173,7 +172,7 @@ def permitted_still(means: Means, session: Session, common: Common) -> Session:
             field="keyid",
             hint="Open a new session, or have the policies reviewed.",
         )
-    kept = replace(session, bundle_digest=means.decider.bundle_digest)
+    kept = structs.replace(session, bundle_digest=means.decider.bundle_digest)
     means.sessions.change(kept)
     return kept
 
