@@ -379,7 +379,7 @@ def test_whoever_knows_a_session_id_cannot_harm_its_owner() -> None:
     session = gateway.session
     for _ in range(50):
         denied(
-            gateway.submit(signed(replace(session, key=bytes(32)))),
+            gateway.submit(signed(msgspec.structs.replace(session, key=bytes(32)))),
             "signature",
             "integrity.signature_invalid",
         )
