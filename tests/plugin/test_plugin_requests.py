@@ -202,7 +202,7 @@ REQUEST_DENIALS: dict[str, tuple[Submitted, str, str]] = {
         "integrity.signature_missing",
     ),
     "an unknown session": (
-        lambda g: g.submit(signed(replace(g.session, name="unknown"))),
+        lambda g: g.submit(signed(msgspec.structs.replace(g.session, name="unknown"))),
         "session",
         "session.unknown",
     ),
@@ -214,7 +214,7 @@ REQUEST_DENIALS: dict[str, tuple[Submitted, str, str]] = {
         "session.expired",
     ),
     "another key": (
-        lambda g: g.submit(signed(replace(g.session, key=bytes(32)))),
+        lambda g: g.submit(signed(msgspec.structs.replace(g.session, key=bytes(32)))),
         "signature",
         "integrity.signature_invalid",
     ),
