@@ -164,6 +164,7 @@ def _policies(files: Mapping[str, bytes], schema: cedarpy.Schema) -> list[Policy
                     file=path,
                     line=statement.line,
                     text=statement.text,
+                    step_up=statement.step_up,
                 )
             )
     return found
