@@ -20,7 +20,7 @@ from ringfence.policies.compiled.fronts import PARAMETER
 from ringfence.policies.compiled.operands import Kind, Names, Operand, call, compare, field, load
 from ringfence.policies.compiled.rules import Rules
 from ringfence.policies.compiled.translation import Front, Translator
-from ringfence.policies.compiled.values import Failure
+from ringfence.policies.compiled.values import EvaluationError
 
 _HITS: Final = "hits"
 _FAILURE: Final = "failure"
@@ -76,7 +76,7 @@ def generate(
 ) -> Callable[[Any], Any]:
     """The function for these policies, each with its number: it gives the hits, or with a frame the answer.
 
-    Raises `NotCovered`.
+    Raises `NotCoveredError`.
     """
     names = Names()
     translator = target.translator(names)
@@ -124,7 +124,7 @@ def _statements(number: int, holds: Operand, names: Names) -> list[ast.stmt]:
     if not holds.fails:
         return [hit if holds.constant is True else test]
     fault = call(names.bind(Fault), ast.Constant(number), call(names.bind(str), load(_FAILURE)))
-    handler = ast.ExceptHandler(names.bind(Failure), _FAILURE, [_append(ast.Tuple([fault], ast.Load()))])
+    handler = ast.ExceptHandler(names.bind(EvaluationError), _FAILURE, [_append(ast.Tuple([fault], ast.Load()))])
     return [ast.Try([test], [handler], [], [])]
 
 

@@ -18,7 +18,7 @@ from ringfence.policies.compiled.fronts import QueryFront, kinds_of, locals_of, 
 from ringfence.policies.compiled.indexing import entry_of, index_of
 from ringfence.policies.compiled.programs import Settled, decided, generate_index
 from ringfence.policies.compiled.rules import Rules
-from ringfence.policies.compiled.translation import NotCovered
+from ringfence.policies.compiled.translation import NotCoveredError
 from ringfence.policies.compiled.values import Entity, Uid
 from ringfence.policies.decision import Action, CommonContext, Query, Verdict
 from ringfence.policies.step_up import helping_factors
@@ -84,7 +84,7 @@ def compile_bundle(bundle: Bundle, rules: Rules) -> Iterator[Compiled | None]:
     for number, policy in enumerate(bundle.policies):
         try:
             policies.append(_read(policy))
-        except NotCovered as reason:
+        except NotCoveredError as reason:
             uncovered.append(Uncovered(policy.id, str(reason)))
         if number % STEP == 0:
             yield None
@@ -100,7 +100,7 @@ def compile_bundle(bundle: Bundle, rules: Rules) -> Iterator[Compiled | None]:
         for number, (policy, read) in enumerate(zip(bundle.policies, policies, strict=True)):
             try:
                 entries.append(entry_of(number, read.conditions, target, kinds_of(action)))
-            except (NotCovered, RecursionError) as reason:
+            except (NotCoveredError, RecursionError) as reason:
                 uncovered.append(Uncovered(policy.id, str(reason)))
             if number % STEP == 0:
                 yield None
@@ -110,7 +110,9 @@ def compile_bundle(bundle: Bundle, rules: Rules) -> Iterator[Compiled | None]:
         found = [entry for entry in entries if entry is not None]
         frame = Frame(text_operands(action), misfit, Settled(settling))
         if len(found) < INDEX_FROM:
-            programs[action.context_type] = generate([(entry.number, entry.conditions) for entry in found], target, frame)
+            programs[action.context_type] = generate(
+                [(entry.number, entry.conditions) for entry in found], target, frame
+            )
             yield None
             continue
         for hits in generate_index(index_of(found), target):
@@ -124,9 +126,9 @@ def _read(policy: Policy) -> Conditions:
     try:
         parsed = cedarpy.PolicySet.from_str(policy.text).to_pst()
     except ValueError as error:
-        raise NotCovered(str(error)) from error
+        raise NotCoveredError(str(error)) from error
     if parsed.templates or len(parsed.static_policies) != 1:
-        raise NotCovered("the text is not one policy")
+        raise NotCoveredError("the text is not one policy")
     [found] = parsed.static_policies.values()
     return conditions_of(found, {})
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cedarpy import pst
 
-from ringfence.policies.compiled.translation import NotCovered
+from ringfence.policies.compiled.translation import NotCoveredError
 
 Condition = pst.Expr | pst.Clause
 
@@ -26,7 +26,7 @@ class Conditions:
 
 
 def conditions_of(policy: pst.Template, slots: Mapping[pst.SlotName, pst.EntityUid]) -> Conditions:
-    """A policy, or a template with its slots filled. Raises `NotCovered`."""
+    """A policy, or a template with its slots filled. Raises `NotCoveredError`."""
     found = (
         *_scope("principal", policy.principal, slots),
         *_action(policy.action),
@@ -53,13 +53,13 @@ def _scope(
             yield pst.Is(variable, kind, None)
             yield pst.BinaryOp("in", variable, _entity(entity, slots))
         case _:
-            raise NotCovered(f"the scope {type(scope).__name__}")
+            raise NotCoveredError(f"the scope {type(scope).__name__}")
 
 
 def _entity(entity: pst.EntityOrSlot, slots: Mapping[pst.SlotName, pst.EntityUid]) -> pst.EntityLit:
     if isinstance(entity, pst.Slot):
         if entity.name not in slots:
-            raise NotCovered("a template that is not linked")
+            raise NotCoveredError("a template that is not linked")
         entity = slots[entity.name]
     return pst.EntityLit(entity)
 
@@ -73,7 +73,7 @@ def _action(scope: pst.ActionConstraint) -> Iterator[pst.Expr]:
         case pst.ActionIn(entities=entities):
             yield pst.BinaryOp("in", pst.Var("action"), pst.Set(tuple(map(pst.EntityLit, entities))))
         case _:
-            raise NotCovered(f"the scope {type(scope).__name__}")
+            raise NotCoveredError(f"the scope {type(scope).__name__}")
 
 
 def _clause(clause: pst.Clause) -> Iterator[Condition]:

@@ -1,6 +1,6 @@
 """Cedar's extension types: ip, decimal, datetime and duration, read from text as Cedar reads them.
 
-Source: Cedar language guide, "Data types: extension types". Each constructor raises `Failure` for other text.
+Source: Cedar language guide, "Data types: extension types". Each constructor raises `EvaluationError` for other text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from ringfence.policies.compiled.values import LONG_MAX, LONG_MIN, Failure
+from ringfence.policies.compiled.values import LONG_MAX, LONG_MIN, EvaluationError
 
 DAY_MS: Final = 86_400_000
 _UNITS: Final = (DAY_MS, 3_600_000, 60_000, 1_000, 1)
@@ -72,7 +72,7 @@ def decimal(text: str) -> Decimal:
     """The decimal that `text` writes: digits, a point, one to four digits."""
     match = _DECIMAL.fullmatch(text)
     if match is None or len(match[2]) > 19:
-        raise Failure("the text is no decimal")
+        raise EvaluationError("the text is no decimal")
     value = int(match[2]) * 10_000 + int(match[3].ljust(4, "0"))
     return Decimal(within(-value if match[1] else value))
 
@@ -81,12 +81,12 @@ def duration(text: str) -> Duration:
     """The duration that `text` writes: days, hours, minutes, seconds and milliseconds, in this order."""
     match = _DURATION.fullmatch(text)
     if match is None or not any(match.groups()[1:]):
-        raise Failure("the text is no duration")
+        raise EvaluationError("the text is no duration")
     total = 0
     for digits, unit in zip(match.groups()[1:], _UNITS, strict=True):
         if digits is not None:
             if len(digits.lstrip("0")) > 19:
-                raise Failure("the text is no duration")
+                raise EvaluationError("the text is no duration")
             total = within(total + int(digits) * unit * (-1 if match[1] else 1))
     return Duration(total)
 
@@ -95,7 +95,7 @@ def datetime(text: str) -> Datetime:
     """The moment that `text` writes: a date, or a date and a time of day in UTC or with an offset."""
     match = _DATETIME.fullmatch(text)
     if match is None:
-        raise Failure("the text is no datetime")
+        raise EvaluationError("the text is no datetime")
     year, month, day, hour, minute, second, millisecond = (int(match[index] or 0) for index in range(1, 8))
     offset_hour, offset_minute = int(match[9] or 0), int(match[10] or 0)
     if not (
@@ -107,7 +107,7 @@ def datetime(text: str) -> Datetime:
         and offset_hour < 24
         and offset_minute < 60
     ):
-        raise Failure("the text is no datetime")
+        raise EvaluationError("the text is no datetime")
     offset = (offset_hour * 60 + offset_minute) * (-1 if match[8] == "-" else 1)
     moment = ((hour * 60 + minute - offset) * 60 + second) * 1000 + millisecond
     return Datetime(_days(year, month, day) * DAY_MS + moment)
@@ -117,24 +117,24 @@ def ip(text: str) -> Ip:
     """The address or range that `text` writes."""
     address, slash, prefix = text.partition("/")
     if not address.isascii() or "%" in address or (":" in address and "." in address):
-        raise Failure("the text is no IP address")
+        raise EvaluationError("the text is no IP address")
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError as error:
-        raise Failure("the text is no IP address") from error
+        raise EvaluationError("the text is no IP address") from error
     width = parsed.max_prefixlen
     if not slash:
         return Ip(parsed.version, int(parsed), width)
     if not _PREFIX.fullmatch(prefix) or int(prefix) > width:
-        raise Failure("the text is no IP address")
+        raise EvaluationError("the text is no IP address")
     return Ip(parsed.version, int(parsed), int(prefix))
 
 
 def within(value: int) -> int:
-    """`value`, or `Failure` where 64 bits do not hold it."""
+    """`value`, or `EvaluationError` where 64 bits do not hold it."""
     if LONG_MIN <= value <= LONG_MAX:
         return value
-    raise Failure("integer overflow")
+    raise EvaluationError("integer overflow")
 
 
 def _month_days(year: int, month: int) -> int:

@@ -113,10 +113,9 @@ class _Store:
         self.actions = actions
 
 
-def kinds_of(action: Action) -> dict[str, Kind]:
+def kinds_of(action: Action) -> Mapping[str, Kind]:
     """The attributes of an action's context with their kinds."""
-    kinds = {"int": Kind.LONG, "bool": Kind.BOOL, "str": Kind.TEXT, "DeviceStatus": Kind.TEXT}
-    return {name: kinds.get(kind, Kind.TEXTS) for name, kind in _field_types(action).items()}
+    return _KINDS[action]
 
 
 def local(name: str) -> str:
@@ -131,7 +130,7 @@ def locals_of(action: Action) -> dict[str, ast.expr]:
     """
     found: dict[str, ast.expr] = {f"v_{name}": field(load(PARAMETER), name) for name in ("principal", "groups")}
     found |= {f"v_{name}": field(load(PARAMETER), name) for name in ("resource", "context")}
-    for name, kind in _field_types(action).items():
+    for name, kind in _TYPES[action].items():
         node = field(load("v_context"), name)
         found[local(name)] = field(node, "_value_") if kind == DeviceStatus.__name__ else node
     return found
@@ -139,7 +138,7 @@ def locals_of(action: Action) -> dict[str, ast.expr]:
 
 def text_operands(action: Action) -> tuple[Operand, ...]:
     """Every text of a query that a caller may have chosen, as local variables."""
-    kinds = _field_types(action)
+    kinds = _TYPES[action]
     named = [Operand(_read("principal"), Kind.TEXT), Operand(_read("resource"), Kind.TEXT)]
     named += [
         Operand(load(local(name)), kind)
@@ -170,3 +169,13 @@ def _field_types(action: Action) -> dict[str, str]:
         field.name: str(field.type) if isinstance(field.type, str) else field.type.__name__
         for field in msgspec.structs.fields(action.context_type)
     }
+
+
+_TYPES: Final = {action: _field_types(action) for action in Action}
+_KINDS: Final = {
+    action: {
+        name: {"int": Kind.LONG, "bool": Kind.BOOL, "str": Kind.TEXT, "DeviceStatus": Kind.TEXT}.get(kind, Kind.TEXTS)
+        for name, kind in types.items()
+    }
+    for action, types in _TYPES.items()
+}

@@ -60,7 +60,7 @@ class Index:
 
 
 def entry_of(number: int, conditions: tuple[Condition, ...], target: Target, kinds: Mapping[str, Kind]) -> Entry | None:
-    """The policy, or None where it can neither hold nor fail. Raises `NotCovered`."""
+    """The policy, or None where it can neither hold nor fail. Raises `NotCoveredError`."""
     translator = target.translator(Names())
     operands = [operand_of(translator, condition) for condition in conditions]
     if translator.conjunction(operands).constant is False:
@@ -70,9 +70,7 @@ def entry_of(number: int, conditions: tuple[Condition, ...], target: Target, kin
 
 def index_of(entries: Sequence[Entry]) -> Index:
     """Keeps each policy under its rarest key."""
-    frequency = Counter(
-        (key.dimension, value) for entry in entries for key in entry.keys for value in key.values
-    )
+    frequency = Counter((key.dimension, value) for entry in entries for key in entry.keys for value in key.values)
     always: list[tuple[int, Sequence[Condition]]] = []
     tables: dict[Dimension, dict[str, list[tuple[int, Sequence[Condition]]]]] = {}
     for entry in entries:
@@ -86,9 +84,7 @@ def index_of(entries: Sequence[Entry]) -> Index:
     return Index(tuple(always), tables)
 
 
-def _keys(
-    conditions: Sequence[Condition], operands: Sequence[Operand], kinds: Mapping[str, Kind]
-) -> Iterator[Key]:
+def _keys(conditions: Sequence[Condition], operands: Sequence[Operand], kinds: Mapping[str, Kind]) -> Iterator[Key]:
     for position, (condition, operand) in enumerate(zip(conditions, operands, strict=True)):
         if operand.fails:
             return

@@ -1,7 +1,7 @@
 """What each operator of Cedar does with values of any type: the meaning that the compiled code must keep.
 
 The names are those of Cedar's typed syntax tree (`cedarpy.pst`). An operator that looks at entities takes the entity
-store first. Each raises `Failure` where Cedar gives an evaluation error. Source: Cedar language guide, "Operators".
+store first. Each raises `EvaluationError` where Cedar gives an evaluation error. Source: Cedar language guide, "Operators".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from ringfence.policies.compiled import extensions
 from ringfence.policies.compiled.extensions import DAY_MS, Datetime, Decimal, Duration, Ip, within
-from ringfence.policies.compiled.values import Entity, Failure, RecordValue, SetValue, Uid, key
+from ringfence.policies.compiled.values import Entity, EvaluationError, RecordValue, SetValue, Uid, key
 from ringfence.policies.compiled.wildcards import Pattern
 
 Entities = Mapping[Uid, Entity]
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 def _expect(kind: type[_T], value: object) -> _T:
     if type(value) is not kind:
-        raise Failure(f"a value is no {kind.__name__}")
+        raise EvaluationError(f"a value is no {kind.__name__}")
     return value
 
 
@@ -54,7 +54,7 @@ def _comparison(compare: Callable[[Any, Any], bool]) -> Operator:
             return compare(left, _expect(int, right))
         if isinstance(left, Datetime | Duration):
             return compare(left.value, _expect(type(left), right).value)
-        raise Failure("values of this type have no order")
+        raise EvaluationError("values of this type have no order")
 
     return operator
 
@@ -80,7 +80,7 @@ def inside(entities: Entities, left: object, right: object) -> bool:
         return uid == right or (uid in entities and right in entities[uid].ancestors)
     targets = members(right).uids
     if targets is None:
-        raise Failure("a value is no entity")
+        raise EvaluationError("a value is no entity")
     return uid in targets or (uid in entities and not targets.isdisjoint(entities[uid].ancestors))
 
 
@@ -93,7 +93,7 @@ def attribute(entities: Entities, base: object, name: str) -> object:
     """An attribute of a record or of an entity."""
     fields = _fields(entities, base)
     if fields is None or name not in fields:
-        raise Failure("an attribute or an entity is missing")
+        raise EvaluationError("an attribute or an entity is missing")
     return fields[name]
 
 
@@ -114,7 +114,7 @@ def tag(entities: Entities, base: object, name: object) -> object:
     """A tag of an entity."""
     uid, text = _expect(Uid, base), _expect(str, name)
     if uid not in entities or text not in entities[uid].tags:
-        raise Failure("a tag or an entity is missing")
+        raise EvaluationError("a tag or an entity is missing")
     return entities[uid].tags[text]
 
 
@@ -162,7 +162,7 @@ def make_record(names: tuple[str, ...], *values: object) -> RecordValue:
 
 def fail(reason: str) -> NoReturn:
     """What is known to fail before it is asked."""
-    raise Failure(reason)
+    raise EvaluationError(reason)
 
 
 def in_range(left: object, right: object) -> bool:

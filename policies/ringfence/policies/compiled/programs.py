@@ -54,7 +54,7 @@ class Settled(dict[Hits, _T], Generic[_T]):
 
 
 class Program:
-    """A Cedar policy set that answers any request. Raises `NotCovered` where the compiler does not know a construct."""
+    """A Cedar policy set that answers any request. Raises `NotCoveredError` where the compiler does not know a construct."""
 
     def __init__(self, policies: pst.PolicySet, rules: Rules = RULES) -> None:
         listed = {name: conditions_of(policy, {}) for name, policy in policies.static_policies.items()}
@@ -126,5 +126,3 @@ def generate_index(index: Index, target: Target) -> Iterator[Indexed | None]:
 
 def _reader(dimension: Dimension) -> Callable[[object], str]:
     return attrgetter(f"context.{dimension.attribute}" if dimension.of_context else dimension.attribute)
-
-

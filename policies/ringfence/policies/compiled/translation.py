@@ -13,14 +13,14 @@ from cedarpy import pst
 from ringfence.policies.compiled.operands import Kind, Names, Operand, call, load
 from ringfence.policies.compiled.operators import ON_ENTITIES
 from ringfence.policies.compiled.rules import NEVER_FAIL, RESULTS, Rules
-from ringfence.policies.compiled.values import Failure, Uid
+from ringfence.policies.compiled.values import EvaluationError, Uid
 from ringfence.policies.compiled.wildcards import Pattern
 
 _UNARY: Final = frozenset(get_args(pst.UnaryOpName))
 _BINARY: Final = frozenset(get_args(pst.BinaryOpName))
 
 
-class NotCovered(Exception):
+class NotCoveredError(Exception):
     """The tree holds what this compiler does not know; cedarpy decides instead."""
 
 
@@ -55,7 +55,7 @@ class Translator:
         self._names, self._front, self._rules = names, front, rules
 
     def condition(self, expression: pst.Expr) -> Operand:
-        """An expression that must be a Bool; raises `NotCovered`."""
+        """An expression that must be a Bool; raises `NotCoveredError`."""
         return self._truth(self.value(expression))
 
     def conjunction(self, operands: list[Operand]) -> Operand:
@@ -71,7 +71,7 @@ class Translator:
         return self._apply("not", condition) if type(clause).__name__ in self._rules.negates else condition
 
     def value(self, expression: pst.Expr) -> Operand:
-        """Any expression; raises `NotCovered`."""
+        """Any expression; raises `NotCoveredError`."""
         match expression:
             case pst.BoolLit() | pst.LongLit() | pst.StringLit():
                 return self._names.constant(expression.value)
@@ -108,7 +108,7 @@ class Translator:
             case pst.Record(fields=fields):
                 names = self._names.constant(tuple(fields))
                 return self._apply("record", names, *(self.value(held) for held in fields.values()))
-        raise NotCovered(f"the expression {type(expression).__name__}")
+        raise NotCoveredError(f"the expression {type(expression).__name__}")
 
     def _operation(self, expression: pst.UnaryOp | pst.BinaryOp) -> Operand:
         match expression:
@@ -116,7 +116,7 @@ class Translator:
                 return self._apply(op, self.value(argument))
             case pst.BinaryOp(op=op, left=left, right=right) if op in _BINARY and op in self._rules.operators:
                 return self._apply(op, self.value(left), self.value(right))
-        raise NotCovered(f"the operator {expression.op}")
+        raise NotCoveredError(f"the operator {expression.op}")
 
     def _apply(self, op: str, *operands: Operand) -> Operand:
         """An operator on operands that are evaluated in this order, all of them."""
@@ -126,7 +126,7 @@ class Translator:
         if op not in ON_ENTITIES and all(operand.known for operand in operands):
             try:
                 return self._names.constant(self._rules.operators[op](*(operand.constant for operand in operands)))
-            except Failure as failure:
+            except EvaluationError as failure:
                 return self._failing(str(failure))
         if shortcut is not None:
             return Operand(shortcut(self._names, *operands), kind, fails)
@@ -196,7 +196,7 @@ class Translator:
 
     def _has(self, base: pst.Expr, attrs: tuple[str, ...]) -> Operand:
         if len(attrs) != 1:  # Cedar's parser writes `has a.b` as two tests.
-            raise NotCovered("`has` with a path")
+            raise NotCoveredError("`has` with a path")
         known = self._front.has_attribute(attrs[0]) if base == pst.Var("context") else None
         return self._attribute("has", base, attrs[0]) if known is None else self._names.constant(known)
 
@@ -240,5 +240,5 @@ def _pattern(elements: tuple[pst.PatternElem, ...]) -> Pattern:
             case pst.Wildcard():
                 pieces.append("")
             case _:
-                raise NotCovered(f"the pattern element {type(element).__name__}")
+                raise NotCoveredError(f"the pattern element {type(element).__name__}")
     return Pattern(tuple(pieces))

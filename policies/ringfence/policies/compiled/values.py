@@ -19,7 +19,7 @@ LONG_MIN: Final = -(2**63)
 LONG_MAX: Final = 2**63 - 1
 
 
-class Failure(Exception):
+class EvaluationError(Exception):
     """An evaluation error: the policy does not hold, and Ringfence denies. The message names no value."""
 
 
