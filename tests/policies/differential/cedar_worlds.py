@@ -66,9 +66,7 @@ def world(seed: int, requests: int = 12) -> World:
     asked = []
     made = []
     for _ in range(requests):
-        context = {
-            name: _value(random, kind) for name, kind in shape.context.items() if random.random() < 0.97
-        }
+        context = {name: _value(random, kind) for name, kind in shape.context.items() if random.random() < 0.97}
         principal, action, resource = random.choice(UIDS), random.choice(ACTIONS[:2]), random.choice(UIDS)
         fields = RecordValue({name: value for name, (_, value) in context.items()})
         made.append(Request(principal, action, resource, fields, entities))
@@ -81,11 +79,12 @@ def world(seed: int, requests: int = 12) -> World:
             }
         )
     answers = cedarpy.is_authorized_batch(asked, handle, cedarpy.Entities.from_json_str(json.dumps(document)))
-    expected = tuple(
-        Outcome(answer.allowed, frozenset(answer.diagnostics.reasons), _blamed(answer.diagnostics.errors))
-        for answer in answers
-    )
-    return World(text, handle.to_pst(), tuple(made), expected)
+    return World(text, handle.to_pst(), tuple(made), tuple(map(outcome, answers)))
+
+
+def outcome(answer: cedarpy.AuthzResult) -> Outcome:
+    """What cedarpy answered."""
+    return Outcome(answer.allowed, frozenset(answer.diagnostics.reasons), _blamed(answer.diagnostics.errors))
 
 
 def _blamed(errors: list[str]) -> frozenset[str]:
@@ -104,7 +103,11 @@ def _shape(random: Random) -> Shape:
 
 def _entities(random: Random, shape: Shape) -> tuple[list[dict[str, Any]], dict[Uid, Entity]]:
     """The entity store as Cedar's JSON and as ours; some entities are not in it."""
-    parents: dict[Uid, list[Uid]] = {ACTIONS[0]: [ACTIONS[2]], ACTIONS[1]: random.sample(ACTIONS[2:], 1), ACTIONS[2]: []}
+    parents: dict[Uid, list[Uid]] = {
+        ACTIONS[0]: [ACTIONS[2]],
+        ACTIONS[1]: random.sample(ACTIONS[2:], 1),
+        ACTIONS[2]: [],
+    }
     for place, uid in enumerate(UIDS):
         if random.random() < 0.8:
             parents[uid] = random.sample(UIDS[place + 1 :], min(len(UIDS) - place - 1, random.randrange(3)))

@@ -49,8 +49,7 @@ def thousand() -> Bundle:
         narrow.append(
             (
                 f'forbid (principal in Ringfence::Group::"team-{number}", {_SUBMIT}, resource) when {{ {limit} }};',
-                f"forbid (principal, {_SUBMIT}, resource) "
-                f'when {{ context.tenant == "tenant-{number}" && {limit} }};',
+                f'forbid (principal, {_SUBMIT}, resource) when {{ context.tenant == "tenant-{number}" && {limit} }};',
                 f'forbid (principal, {_SUBMIT}, resource == Ringfence::Host::"gpu-{number}") when {{ {limit} }};',
             )[number % 3]
         )
@@ -83,7 +82,14 @@ def _bundle(name: str, texts: tuple[str, ...]) -> Bundle:
     from ringfence.policies.folder import open_bundled
 
     policies = tuple(
-        Policy(f"p{number}", "a benchmark's", "permit" if " permit " in text else "forbid", "policies/bench.cedar", number + 1, text)
+        Policy(
+            f"p{number}",
+            "a benchmark's",
+            "permit" if " permit " in text else "forbid",
+            "policies/bench.cedar",
+            number + 1,
+            text,
+        )
         for number, text in enumerate(f'@id("p{number}") {text}' for number, text in enumerate(texts))
     )
     digest = f"{len(policies):064x}"
