@@ -26,7 +26,7 @@ CONDITIONS = (
     *('context.tenant like "*a*"', 'context.tenant like "a\\*"', "context.risk + 1 == 71", "(-(context.risk)) == -70"),
     *('context.device_status == "affirming"', '[[context.device_status]].contains(["affirming"])', "true", "false"),
     *('["affirming", "none"].contains(context.device_status)', '{s: context.device_status} == {s: "affirming"}'),
-    *("principal == resource", "principal == principal", "principal in [resource, principal]", "action == action"),
+    *("principal == resource", "principal != resource", "principal != principal", "principal == principal", "principal in [resource, principal]", "action == action"),
     *('principal in [Ringfence::Group::"a", Ringfence::Group::"b"]', 'principal in Ringfence::Host::"alice"'),
     *('action in Ringfence::Action::"Any"', 'Ringfence::Client::"alice" in Ringfence::Group::"a"', "principal is Other"),
     *('(if context.quantum then principal else resource) is Ringfence::Client in Ringfence::Group::"a"',),
