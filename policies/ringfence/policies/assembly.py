@@ -36,6 +36,8 @@ MAX_FILE_BYTES = 1024 * 1024
 """Most bytes in one file of a bundle."""
 MAX_FILES = 256
 """Most files in a bundle."""
+MAX_POLICIES = 10_000
+"""Most policies in a bundle's own files."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,6 +157,13 @@ def _policies(files: Mapping[str, bytes], schema: cedarpy.Schema) -> list[Policy
     found = []
     for path in sorted(path for path in files if path.startswith("policies/")):
         for statement in statements(_text(files, path), path):
+            if len(found) == MAX_POLICIES:
+                raise PolicyError(
+                    TOO_LARGE,
+                    f"The bundle has more than {MAX_POLICIES} policies.",
+                    field=f"{path}:{statement.line}",
+                    hint="Name groups in the policies' scopes instead of principals.",
+                )
             _check_policy(statement, path, schema)
             found.append(
                 Policy(
@@ -164,6 +173,7 @@ def _policies(files: Mapping[str, bytes], schema: cedarpy.Schema) -> list[Policy
                     file=path,
                     line=statement.line,
                     text=statement.text,
+                    step_up=statement.step_up,
                 )
             )
     return found

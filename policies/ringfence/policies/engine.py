@@ -12,6 +12,7 @@ import msgspec
 
 from ringfence.policies.bundle import Bundle
 from ringfence.policies.decision import Query, Verdict
+from ringfence.policies.step_up import helping_factors
 
 NAMESPACE = "Ringfence"
 _POSITIONAL_ID = re.compile(r"`policy(\d+)`")
@@ -22,9 +23,12 @@ class CedarDecider:
 
     def __init__(self, bundle: Bundle) -> None:
         self._ids = tuple(policy.id for policy in bundle.policies)
-        self._policies = cedarpy.PolicySet.from_str("\n".join(policy.text for policy in bundle.policies))
+        self._policies = cedarpy.PolicySet.from_str(
+            "\n".join(policy.text for policy in bundle.policies), release_gil=True
+        )
         # The schema's action entities must be there, or a forbid on a group of actions would never match.
-        self._entities = cedarpy.Entities.from_json_str("[]", bundle.schema)
+        self._entities = cedarpy.Entities.from_json_str("[]", bundle.schema, release_gil=True)
+        self._factors = {policy.id: policy.step_up for policy in bundle.policies}
         self._digest = bundle.digest
 
     @property
@@ -47,7 +51,8 @@ class CedarDecider:
         errors += [f"the deciding policy {reason} has no id" for reason in reasons if reason not in names]
         if errors:
             return Verdict(False, (), tuple(errors))
-        return Verdict(result.allowed, tuple(sorted(names[reason] for reason in reasons)), ())
+        ids = tuple(sorted(names[reason] for reason in reasons))
+        return Verdict(result.allowed, ids, (), () if result.allowed else helping_factors(ids, self._factors))
 
     def _name(self, match: re.Match[str]) -> str:
         return f"`{self._ids[int(match[1])]}`"

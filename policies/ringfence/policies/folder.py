@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files as package_files
 from importlib.resources.abc import Traversable
 from itertools import islice
@@ -33,13 +33,17 @@ def bundled() -> tuple[str, ...]:
 def open_bundled(name: str) -> Bundle:
     """Load a shipped bundle by name; raises `PolicyError` (policy.unknown_bundle) for any other name."""
     if name not in bundled():
-        raise PolicyError(
-            UNKNOWN_BUNDLE,
-            f"Ringfence ships no policy bundle named {name!r}.",
-            field="bundle",
-            hint=f"Choose one of: {', '.join(bundled())}.",
-        )
+        raise _unknown(name, bundled())
     return _load(_shipped() / name, _no_base)
+
+
+def _unknown(name: str, known: Iterable[str]) -> PolicyError:
+    return PolicyError(
+        UNKNOWN_BUNDLE,
+        f"Ringfence ships no policy bundle named {name!r}.",
+        field="bundle",
+        hint=f"Choose one of: {', '.join(known)}.",
+    )
 
 
 def _shipped() -> Traversable:
@@ -53,8 +57,16 @@ def _no_base(name: str) -> Bundle:
 
 
 def _load(folder: Traversable, base_named: Callable[[str], Bundle]) -> Bundle:
+    return assemble(read_files(folder), base_named)
+
+
+def read_files(folder: Traversable) -> dict[str, bytes]:
+    """The files of a bundle by their paths in it, unchecked, and no more of each than shows that it is too large.
+
+    Raises `PolicyError` (policy.unreadable, policy.bad_layout).
+    """
     try:
-        files = _read(folder)
+        return _read(folder)
     except OSError as error:
         raise PolicyError(
             UNREADABLE,
@@ -62,6 +74,21 @@ def _load(folder: Traversable, base_named: Callable[[str], Bundle]) -> Bundle:
             field=str(folder),
             hint="Give the folder that holds the bundle's manifest.toml.",
         ) from error
+
+
+def shipped_files() -> dict[str, dict[str, bytes]]:
+    """The files of every bundle that Ringfence ships, by name."""
+    return {name: read_files(_shipped() / name) for name in bundled()}
+
+
+def assemble_with(files: Mapping[str, bytes], shipped: Mapping[str, Mapping[str, bytes]]) -> Bundle:
+    """Check a bundle whose files are in hand, as are those that it may extend. Raises `PolicyError`."""
+
+    def base_named(name: str) -> Bundle:
+        if name not in shipped:
+            raise _unknown(name, sorted(shipped))
+        return assemble(shipped[name], _no_base)
+
     return assemble(files, base_named)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ringfence.policies.errors import BAD_ANNOTATION, BAD_SCHEMA, BAD_SYNTAX, TOO_COMPLEX, PolicyError
+from ringfence.policies.step_up import FACTOR
 
 MAX_NESTING = 64
 """Deepest nesting of brackets in a file; Cedar's parser takes up to 16 KiB of stack a level."""
@@ -52,6 +53,7 @@ class Statement:
     effect: str
     line: int
     text: str
+    step_up: str
 
 
 def tokens(text: str, file: str) -> Iterator[Token]:
@@ -126,6 +128,7 @@ def _statement(pending: list[Token], text: str, file: str) -> Statement:
         raise _annotation(file, line, 'Each policy needs an @id("...") of lower-case letters, digits, ".", "_", "-".')
     if not annotations.get("description", "").strip():
         raise _annotation(file, line, f"The policy {annotations['id']} has no @description.")
+    step_up = _step_up(annotations, rest[0].text, file, line)
     if sum(token.kind != "string" and token.text in _OPERATORS for token in rest) > MAX_OPERATORS:
         raise PolicyError(
             TOO_COMPLEX,
@@ -133,7 +136,18 @@ def _statement(pending: list[Token], text: str, file: str) -> Statement:
             field=f"{file}:{line}",
             hint="Split it into several policies, or compare with a set.",
         )
-    return Statement(annotations["id"], annotations["description"], rest[0].text, line, text)
+    return Statement(annotations["id"], annotations["description"], rest[0].text, line, text, step_up)
+
+
+def _step_up(annotations: dict[str, str], effect: str, file: str, line: int) -> str:
+    factor = annotations.get("step_up")
+    if factor is None:
+        return ""
+    if effect != "forbid" or not FACTOR.fullmatch(factor):
+        raise _annotation(
+            file, line, '@step_up stands on a forbid and names a factor of lower-case letters, digits and "-".'
+        )
+    return factor
 
 
 def check_schema_text(text: str, file: str) -> None:
