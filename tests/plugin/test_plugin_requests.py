@@ -192,7 +192,7 @@ REQUEST_DENIALS: dict[str, tuple[Submitted, str, str]] = {
         "integrity.signature_missing",
     ),
     "an unknown session": (
-        lambda g: g.submit(signed(replace(g.session, name="unknown"))),
+        lambda g: g.submit(signed(msgspec.structs.replace(g.session, name="unknown"))),
         "session",
         "session.unknown",
     ),
@@ -204,7 +204,7 @@ REQUEST_DENIALS: dict[str, tuple[Submitted, str, str]] = {
         "session.expired",
     ),
     "another key": (
-        lambda g: g.submit(signed(replace(g.session, key=bytes(32)))),
+        lambda g: g.submit(signed(msgspec.structs.replace(g.session, key=bytes(32)))),
         "signature",
         "integrity.signature_invalid",
     ),
@@ -369,7 +369,7 @@ def test_whoever_knows_a_session_id_cannot_harm_its_owner() -> None:
     session = gateway.session
     for _ in range(50):
         denied(
-            gateway.submit(signed(replace(session, key=bytes(32)))),
+            gateway.submit(signed(msgspec.structs.replace(session, key=bytes(32)))),
             "signature",
             "integrity.signature_invalid",
         )
