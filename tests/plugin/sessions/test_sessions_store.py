@@ -179,8 +179,11 @@ def test_a_selection_is_scanned_in_slices() -> None:
     found = {made.name for made in store.select(Selection(principal="p3", host="h2"))}
     assert found == {f"{number:032x}" for number in range(3 * SLICE + 1) if (number % 7, number % 3) == (3, 2)}
     assert len(list(store.select(Selection(bundle_digest="bundle")))) == 3 * SLICE + 1
-    assert store.scan(Selection(principal="nobody"), 0) == ([], -1)
-    assert store.scan(Selection(bundle_digest="other"), 0) == ([], SLICE)
+    assert store.scan((Selection(principal="nobody"),), 0) == ([], SLICE)
+    assert store.scan((Selection(bundle_digest="other"),), 0) == ([], SLICE)
+    several = Selection(principal="p3", host="h2"), Selection(host="h1"), Selection(session=f"{5:032x}")
+    names = [made.name for made in store.scan(several, 0, 4 * SLICE)[0]]
+    assert set(names) == found | {f"{n:032x}" for n in range(3 * SLICE + 1) if n % 3 == 1} | {f"{5:032x}"}
     assert [made.name for made in store.select(Selection(session=f"{5:032x}"))] == [f"{5:032x}"]
     assert list(store.select(Selection(session=f"{5:032x}", principal="p0"))) == []
 
@@ -189,11 +192,11 @@ def test_sessions_may_end_between_two_slices() -> None:
     store = MemorySessions(3 * SLICE)
     for number in range(2 * SLICE):
         store.add(session(f"{number:032x}"), now=NOW)
-    found, start = store.scan(Selection(), 0)
+    found, start = store.scan((Selection(),), 0)
     for number in range(SLICE // 2, SLICE + 10):
         store.end(f"{number:032x}")
     store.add(session("b"), now=NOW)
-    more, start = store.scan(Selection(), start)
+    more, start = store.scan((Selection(),), start)
     assert start == -1
     assert {made.name for made in more} >= {f"{number:032x}" for number in range(SLICE + 10, 2 * SLICE)}
     assert len(found) == SLICE

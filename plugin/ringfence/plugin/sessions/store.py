@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -153,27 +153,26 @@ class MemorySessions:
         """The live sessions of a selection. Between two of them there may be a scan of all; `scan` goes in slices."""
         start = 0
         while start >= 0:
-            found, start = self.scan(selection, start)
+            found, start = self.scan((selection,), start)
             yield from found
 
-    def scan(self, selection: Selection, start: int, places: int = SLICE) -> tuple[list[Session], int]:
-        """The live sessions of a selection in `places` places from `start` on, and where to go on, or -1 at the end.
+    def scan(self, selections: Sequence[Selection], start: int, places: int = SLICE) -> tuple[list[Session], int]:
+        """The live sessions of any of the selections in `places` places from `start` on; where to go on, -1 at the end.
 
-        A session keeps its place, so whatever happens between two slices, each one that is live throughout is found
-        once. One that is opened meanwhile may be missed.
+        A session keeps its place, so whatever happens between two slices, each one that is live throughout is found.
+        One that is opened meanwhile may be missed; one that a selection names is found in the first slice.
         """
-        if selection.session:
-            place = self._names.find(packed_name(selection.session))
-            found = [] if place == NOWHERE else [place]
-            after = -1
-        elif selection.principal and self._records.principals.number(selection.principal) == NOBODY:
-            return [], -1
-        else:
-            end = min(start + places, self._top)
-            found = self._places(selection, start, end)
-            after = end if end < self._top else -1
+        end = min(start + places, self._top)
+        found: list[int] = []
+        if start == 0:
+            named = (self._names.find(packed_name(one.session)) for one in selections if one.session)
+            found += {place for place in named if place != NOWHERE}
+        wide = [one for one in selections if not one.session]
+        if wide:
+            found += self._places(wide, start, end)
         sessions = (self._records.take(place) for place in found if self._due[place] != _LAPSED)
-        return [session for session in sessions if matches(selection, session)], after
+        chosen = [session for session in sessions if any(one.matches(session) for one in selections)]
+        return chosen, end if wide and end < self._top else -1
 
     def sweep(self, *, now: int, places: int = SLICE) -> list[tuple[Session, Ended]]:
         """Ends the sessions that have expired or were idle too long among the next `places` places.
@@ -210,15 +209,19 @@ class MemorySessions:
                 found.append((session, why))
         return found
 
-    def _places(self, selection: Selection, start: int, end: int) -> list[int]:
-        principal = self._records.principals.number(selection.principal)
+    def _places(self, selections: Sequence[Selection], start: int, end: int) -> list[int]:
+        number, value = self._records.principals.number, self._records.terms.value
+        owners = {number(one.principal) for one in selections if one.principal} - {NOBODY}
+        broad = [one for one in selections if not one.principal]
+        if not broad:
+            if not owners:
+                return []
+            return [place for place, owner in enumerate(self._principals[start:end], start) if owner in owners]
         terms = self._terms[start:end]
-        value = self._records.terms.value
-        wanted = {number for number in set(terms) if number != NOBODY and _on(selection, value(number))}
-        if not selection.principal:
-            return [place for place, number in enumerate(terms, start) if number in wanted]
-        owners = enumerate(self._principals[start:end], start)
-        return [place for place, owner in owners if owner == principal and terms[place - start] in wanted]
+        present = set(terms) - {NOBODY}
+        wanted = {number for number in present if any(_on(one, value(number)) for one in broad)}
+        columns = enumerate(zip(terms, self._principals[start:end], strict=True), start)
+        return [place for place, (on, owner) in columns if on in wanted or owner in owners]
 
     def _known(self, packed: bytes, name: str) -> tuple[Session, int]:
         place = self._names.find(packed)
@@ -244,16 +247,6 @@ class MemorySessions:
         if line is not None and line[0].name == name:
             self._hot[at] = None
         self._last = None
-
-
-def matches(selection: Selection, session: Session) -> bool:
-    """Whether every field of the selection that is not empty agrees with the session."""
-    return (
-        selection.session in ("", session.name)
-        and selection.principal in ("", session.principal)
-        and selection.host in ("", session.host)
-        and selection.bundle_digest in ("", session.bundle_digest)
-    )
 
 
 def _on(selection: Selection, terms: Terms) -> bool:
