@@ -1,4 +1,4 @@
-"""What a gateway remembers, bounded and fail-closed: sessions, spent nonces and risk, whatever the clock does."""
+"""What a gateway remembers, bounded and fail-closed: spent nonces and risk, whatever the clock does."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from ringfence.plugin.errors import REQUEST_REPLAYED, GateError
 from ringfence.plugin.replay import ReplayCache
 from ringfence.plugin.risk import ledger as risk
 from ringfence.plugin.risk.ledger import HALF_LIFE_S, RATE_FREE, SOURCE_SHARE, RiskLedger, RiskScore, tolerable
-from ringfence.plugin.sessions.port import Session
-from ringfence.plugin.sessions.store import MemorySessions
 
 NOW = 1_800_000_000
 LIFETIME_S = 10
@@ -69,39 +67,6 @@ def test_a_full_cache_denies_until_it_forgets() -> None:
     with pytest.raises(GateError, match=r"integrity\.replay_capacity"):
         cache.spend("p", "c", until=NOW + LIFETIME_S + 60, now=NOW + LIFETIME_S, code=REQUEST_REPLAYED)
     assert accepts(cache, "c", NOW + 2 * LIFETIME_S)
-
-
-def session(name: str, expires_at: int = NOW + 10) -> Session:
-    return Session(name, "principal", (), "host", "affirming", "digest", "bundle", NOW, expires_at, 3600, b"the key")
-
-
-def test_a_session_is_found_until_it_expires_or_ends() -> None:
-    store = MemorySessions(10)
-    store.add(session("a"), now=NOW)
-    assert store.find("a", now=NOW + 9) == session("a")
-    for code in ("session.expired", "session.unknown"):
-        with pytest.raises(GateError, match=code):
-            store.find("a", now=NOW + 10)
-    store.add(session("b"), now=NOW)
-    store.end("b")
-    store.end("b")
-    with pytest.raises(GateError, match=r"session\.unknown"):
-        store.find("b", now=NOW)
-
-
-def test_only_expired_sessions_make_room() -> None:
-    store = MemorySessions(2)
-    store.add(session("a", NOW + 1), now=NOW)
-    store.add(session("b", NOW + 2), now=NOW)
-    with pytest.raises(GateError, match=r"session\.capacity"):
-        store.add(session("c"), now=NOW)
-    store.add(session("c"), now=NOW + 1)
-    assert len(store) == 2
-    assert store.find("b", now=NOW + 1).name == "b"
-
-
-def test_a_sessions_key_is_not_in_its_repr() -> None:
-    assert "the key" not in repr(session("a"))
 
 
 STEPS = st.lists(st.tuples(st.sampled_from("ar"), st.sampled_from("ps"), st.integers(-(10**6), 10**6)), max_size=60)

@@ -67,6 +67,15 @@ class Selection:
     host: str = ""
     bundle_digest: str = ""
 
+    def matches(self, session: Session) -> bool:
+        """Whether the session is one of them."""
+        return (
+            self.session in ("", session.name)
+            and self.principal in ("", session.principal)
+            and self.host in ("", session.host)
+            and self.bundle_digest in ("", session.bundle_digest)
+        )
+
 
 class SessionStore(Protocol):
     """Live sessions by name. In memory and without waiting; a shared store would keep a copy of it."""

@@ -1,0 +1,77 @@
+"""Values that many sessions share, each kept once and named by a small number. Pure."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
+
+Value = TypeVar("Value", bound=Hashable)
+
+NOBODY: Final = 0xFFFF_FFFF
+"""A number that names no value."""
+
+_SHARD: Final = 256
+
+
+class _Shard(Generic[Value]):
+    """Some of the values: few enough that the growth of its dicts is no pause.
+
+    Dicts of texts and numbers are nothing that the garbage collector walks through, as it would through a list.
+    """
+
+    __slots__ = ("free", "holders", "places", "values")
+
+    def __init__(self) -> None:
+        self.places: dict[Value, int] = {}
+        self.values: dict[int, Value] = {}
+        self.holders = array("I")
+        self.free = array("I")
+
+
+class Interned(Generic[Value]):
+    """Values by number. A value is forgotten when its last holder lets go of it; then its number is given again.
+
+    `expected` is how many different values there may be: the work of a call does not depend on how many there are.
+    """
+
+    def __init__(self, expected: int) -> None:
+        shards = 1 << max(0, (expected // _SHARD).bit_length())
+        self._shards: list[_Shard[Value]] = [_Shard() for _ in range(shards)]
+        self._mask = shards - 1
+        self._bits = self._mask.bit_length()
+
+    def hold(self, value: Value) -> int:
+        """The number of `value`, which has one holder more."""
+        at = hash(value) & self._mask
+        shard = self._shards[at]
+        place = shard.places.get(value)
+        if place is None:
+            if shard.free:
+                place = shard.free.pop()
+            else:
+                place = len(shard.holders)
+                shard.holders.append(0)
+            shard.values[place] = value
+            shard.places[value] = place
+        shard.holders[place] += 1
+        return place << self._bits | at
+
+    def value(self, number: int) -> Value:
+        """The value that `number` names. Raises `LookupError` where nobody holds it."""
+        return self._shards[number & self._mask].values[number >> self._bits]
+
+    def release(self, number: int) -> None:
+        """One holder of the value less."""
+        shard, place = self._shards[number & self._mask], number >> self._bits
+        shard.holders[place] -= 1
+        if shard.holders[place]:
+            return
+        del shard.places[shard.values.pop(place)]
+        shard.free.append(place)
+
+    def number(self, value: Value) -> int:
+        """The number of `value`; `NOBODY` where nobody holds it."""
+        at = hash(value) & self._mask
+        place = self._shards[at].places.get(value)
+        return NOBODY if place is None else place << self._bits | at
