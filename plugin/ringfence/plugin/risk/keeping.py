@@ -126,7 +126,7 @@ class Keeper:
         """Writes both states, each with the next generation, durably."""
         assessor, reputation = self._assessor, self._reputation
         baselines = await _gather(snapshot.entries(assessor))
-        await self._write(snapshot.KIND, lambda: snapshot.payload(assessor.clock.steady, baselines))
+        await self._write(snapshot.KIND, lambda: snapshot.payload(assessor, baselines))
         records = await _gather(reputation.entries())
         await self._write(devices.KIND, lambda: devices.payload(reputation.clock.steady, records))
 

@@ -50,6 +50,7 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 class _Payload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     steady: _Time
+    settings: RiskSettings
     entries: tuple[_Entry, ...]
 
 
@@ -82,15 +83,15 @@ def entries(assessor: Assessor) -> Iterator[bytes]:
         )
 
 
-def payload(steady: int, encoded: Iterable[bytes]) -> bytes:
-    """The payload of `entries`, as of the steady time `steady`."""
-    return _ENCODE((steady, [msgspec.Raw(entry) for entry in encoded]))
+def payload(assessor: Assessor, encoded: Iterable[bytes]) -> bytes:
+    """The payload of the assessor's `entries`."""
+    return _ENCODE((assessor.clock.steady, assessor.settings, [msgspec.Raw(entry) for entry in encoded]))
 
 
-def restored(data: bytes, settings: RiskSettings) -> Assessor:
+def restored(data: bytes, settings: RiskSettings | None = None) -> Assessor:
     """An assessor that knows what a payload says; `RiskError` risk.state_malformed.
 
-    Where the settings allow fewer principals than were saved, the least important ones are forgotten.
+    Without `settings`, those that it was saved under hold: what it scored by then can be explained by them. Where the settings allow fewer principals than were saved, the least important ones are forgotten.
     """
     try:
         found = _DECODER.decode(data)
@@ -98,7 +99,7 @@ def restored(data: bytes, settings: RiskSettings) -> Assessor:
         raise malformed("its payload is none of baselines") from None
     if len({entry.principal for entry in found.entries}) != len(found.entries):
         raise malformed("a principal is in it twice")
-    assessor = Assessor(settings, SteadyClock(found.steady))
+    assessor = Assessor(found.settings if settings is None else settings, SteadyClock(found.steady))
     for entry in found.entries:
         assessor.restore(entry.principal, _baseline(entry, found.steady))
     return assessor
