@@ -17,18 +17,17 @@ def read_state(path: Path) -> bytes | None:
     Raises `RiskError` risk.state_unreadable where it is no regular file of bounded size, or others may write it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+                raise _unreadable(path, f"is not a regular file of at most {MAX_BYTES} bytes")
+            if status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):
+                raise _unreadable(path, "may be written by others than its owner, or belongs to somebody else")
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _unreadable(path, f"cannot be read: {error.strerror}") from error
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise _unreadable(path, f"is not a regular file of at most {MAX_BYTES} bytes")
-        if status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):
-            raise _unreadable(path, "may be written by others than its owner, or belongs to somebody else")
-        return file.read(MAX_BYTES + 1)
 
 
 def write_state(path: Path, data: bytes) -> None:
@@ -43,6 +42,11 @@ def write_state(path: Path, data: bytes) -> None:
             field=str(path),
             hint="Look at the disk; the gateway goes on with what it has in memory.",
         ) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A FIFO in the file's place must not make the gateway wait for a writer, nor a link lead it elsewhere.
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _unreadable(path: Path, why: str) -> RiskError:

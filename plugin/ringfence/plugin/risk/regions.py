@@ -78,9 +78,6 @@ class Regions:
         return self._names[index] if index >= 0 else ""
 
 
-NOWHERE: Final = Regions({})
-
-
 def parse_networks(data: bytes, source: str) -> Regions:
     """The regions in the bytes of a networks file; `source` names it in errors. Reads no file.
 
