@@ -45,6 +45,7 @@ OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "grpc": ("agent", "gateway", "demo"),
     "hip": ("amd",),
     "numpy": ("quantum", "demo"),
+    "sklearn": ("risk",),
     "tpm2_pytss": ("tpm",),
     "uvicorn": ("gateway", "demo"),
     "uvloop": ("gateway", "demo"),
