@@ -135,7 +135,7 @@ def public_key(cose: Mapping[int, object]) -> CoseKey:
         fits = algorithm in ALGORITHMS and (
             kind == 3 and isinstance(n := cose.get(-1), bytes) and len(n.lstrip(b"\0")) >= _MIN_RSA_BYTES
             if algorithm == -257
-            else (kind, cose.get(-1)) == expected.get(algorithm)  # type: ignore[call-overload]
+            else (kind, cose.get(-1)) == expected.get(algorithm)
         )
         if fits:
             return CoseKey.parse(cose)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 
 from ringfence.plugin.identity.errors import IdentityError, malformed, too_large
 
@@ -20,6 +21,7 @@ FAULTS: Final = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
     x509.AttributeNotFound,
+    CryptographyDeprecationWarning,  # where warnings are errors
 )
 """What reading a hostile certificate, or a lazily parsed part of one, may raise in `cryptography`."""
 
@@ -42,6 +44,8 @@ def decode(data: bytes) -> tuple[x509.Certificate, ...]:
         raise _malformed(f"it is no X.509 ({type(error).__name__})") from None
     if not chain:
         raise _malformed("it is empty")
+    if any(certificate.serial_number <= 0 for certificate in chain):
+        raise _malformed("a serial number in it is not positive (RFC 5280, section 4.1.2.2)")
     return chain
 
 

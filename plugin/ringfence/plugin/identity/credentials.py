@@ -10,6 +10,7 @@ from typing import Annotated, Final, Protocol
 
 import msgspec
 from fido2 import cbor
+from fido2.cose import CoseKey
 from msgspec import Meta
 
 from ringfence.config.files import read_bounded
@@ -99,7 +100,7 @@ def parse(data: bytes, source: str) -> dict[bytes, Credential]:
     return found
 
 
-def read_key(data: bytes) -> ceremony.CoseKey:
+def read_key(data: bytes) -> CoseKey:
     """The COSE key in `data`. Raises `identity.evidence_malformed`."""
     try:
         cose = cbor.decode(data)

@@ -1,8 +1,8 @@
 """The factor "device": the caller's own device is attested, and its key takes part now.
 
-The evidence is an attestation result (EAR) of a pinned verifier, and a signature over the transcript by the key that the
-result confirms (`cnf`): a result that was copied from the device is worth nothing without that key. Source: RFC 9334
-(RATS), section 10 on freshness; the profile of `ringfence.attestation.result`.
+The evidence is an attestation result (EAR) of a pinned verifier, and a signature over the transcript by the key that
+the result confirms (`cnf`): a result that was copied from the device is worth nothing without that key. Source: RFC
+9334 (RATS), section 10 on freshness; the profile of `ringfence.attestation.result`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def make_evidence(token: str, device: Signer, transcript: bytes) -> bytes:
-    """The evidence that `device` gives for `transcript`; `token` is a fresh attestation result that confirms its key."""
+    """What `device` shows for `transcript`; `token` is a fresh attestation result that confirms its key."""
     return msgspec.json.encode(Evidence(token, device.sign(transcript, CONTEXT)))
 
 

@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from fido2 import cbor
-from fido2.attestation import InvalidAttestation, PackedAttestation
-from fido2.attestation.base import verify_x509_chain
+from fido2.attestation.base import InvalidAttestation, verify_x509_chain
+from fido2.attestation.packed import PackedAttestation
 from fido2.webauthn import AuthenticatorData
 from msgspec import Meta
 

@@ -66,7 +66,7 @@ def build(settings: IdentitySettings, *, trust: Callable[[], TrustList], behavio
 
 
 def keyring(settings: KeySetSettings) -> Keyring:
-    """The keys that `settings` point to. Raises `identity.settings_invalid` unless it is exactly one of file and url."""
+    """The keys that `settings` point to. Raises `identity.settings_invalid` unless it is one of file and url."""
     if (settings.file is None) == (not settings.url):
         raise IdentityError(
             SETTINGS_INVALID,

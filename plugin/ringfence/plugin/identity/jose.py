@@ -91,11 +91,12 @@ def verified(token: Token, key: VerificationKey, *, field: str) -> bytes:
     if key.algorithm not in {"", token.header.alg} or token.header.alg not in key.fits:
         raise IdentityError(TOKEN_ALGORITHM, "The token's algorithm is not that of the key that it names.", field=field)
     try:
-        return _CODEC.decode(token.compact, key.public, algorithms=[token.header.alg])
+        payload: bytes = _CODEC.decode(token.compact, key.public, algorithms=[token.header.alg])
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise IdentityError(
             TOKEN_SIGNATURE, "The token's signature does not hold under the issuer's key.", field=field
         ) from None
+    return payload
 
 
 def claims(payload: bytes, kind: type[T], *, field: str) -> T:
