@@ -11,13 +11,23 @@ from ringfence.plugin.identity.behaviour import BehaviourScore
 from ringfence.plugin.identity.bundles import BundleFiles
 from ringfence.plugin.identity.ceremony import RelyingParty
 from ringfence.plugin.identity.credentials import CredentialFile, CredentialStore
+from ringfence.plugin.identity.directory import DirectorySource, KeptDirectory
+from ringfence.plugin.identity.directory_file import DirectoryFile
 from ringfence.plugin.identity.errors import SETTINGS_INVALID, IdentityError
 from ringfence.plugin.identity.fetching import HttpsFetcher
 from ringfence.plugin.identity.key_file import KeyFile
 from ringfence.plugin.identity.key_https import KeyAddress
 from ringfence.plugin.identity.keyring import JwksSource, Keyring
 from ringfence.plugin.identity.port import Factor
-from ringfence.plugin.identity.settings import DeviceSettings, IdentitySettings, KeySetSettings, WebAuthnSettings
+from ringfence.plugin.identity.scim import ScimSource
+from ringfence.plugin.identity.settings import (
+    DeviceSettings,
+    FileDirectorySettings,
+    IdentitySettings,
+    KeySetSettings,
+    ScimDirectorySettings,
+    WebAuthnSettings,
+)
 from ringfence.plugin.identity.subjects import SubjectMap
 from ringfence.trust import Role, TrustList
 
@@ -63,6 +73,16 @@ def build(settings: IdentitySettings, *, trust: Callable[[], TrustList], behavio
             behaviour_score, familiarity=how.familiarity, lifetime_s=how.lifetime_s
         )
     return Factors(found, SubjectMap.of(settings.subjects, named=BY_NAME), credentials)
+
+
+def directory(settings: FileDirectorySettings | ScimDirectorySettings) -> KeptDirectory:
+    """The directory of `settings`; call its `refresh` before the first look-up and then every `refresh_s`."""
+    source: DirectorySource
+    if isinstance(settings, FileDirectorySettings):
+        source = DirectoryFile(settings.path)
+    else:
+        source = ScimSource(settings, HttpsFetcher(settings.authorities))
+    return KeptDirectory(source, max_age_s=settings.max_age_s)
 
 
 def keyring(settings: KeySetSettings) -> Keyring:
