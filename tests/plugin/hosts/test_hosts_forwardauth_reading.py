@@ -13,16 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.config import SocketPath
+from ringfence.plugin.hosts.certificates import read_certificate
 from ringfence.plugin.hosts.errors import HostError
-from ringfence.plugin.hosts.forwardauth.reading import (
-    read_certificate,
-    read_envoy,
-    read_framing,
-    read_question,
-    upstream_of,
-)
+from ringfence.plugin.hosts.forwardauth.reading import read_envoy, read_question, upstream_of
 from ringfence.plugin.hosts.forwardauth.service import ForwardAuth, ForwardAuthSettings, document
 from ringfence.plugin.hosts.forwardauth.writing import write_answer, write_auth_request
+from ringfence.plugin.hosts.framing import read_framing
 from ringfence.plugin.hosts.hops import NO_HOPS, Hops
 from ringfence.plugin.hosts.http1 import HttpRequest
 from ringfence.plugin.hosts.port import NO_CHANNEL, Answer, Inbound, Unseen

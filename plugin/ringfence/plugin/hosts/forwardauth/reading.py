@@ -19,17 +19,16 @@ They are believed because of who the peer of the Unix socket is, and for no othe
 
 from __future__ import annotations
 
-import binascii
 import re
-import urllib.parse
 from typing import Final
 
 from ringfence import httpsig
-from ringfence.crypto import digest
+from ringfence.plugin.hosts.certificates import read_certificate
 from ringfence.plugin.hosts.errors import FIELDS_MALFORMED, UPSTREAM_UNKNOWN, HostError
 from ringfence.plugin.hosts.fields import check_connection, check_fields, is_forwarding, refuse_own
+from ringfence.plugin.hosts.framing import read_framing
 from ringfence.plugin.hosts.hops import Hops, client_address
-from ringfence.plugin.hosts.port import NO_CHANNEL, Channel, Inbound, Unseen
+from ringfence.plugin.hosts.port import Inbound
 from ringfence.plugin.hosts.targets import read_target
 
 ORIGINAL: Final = "x-original-"
@@ -44,8 +43,6 @@ _KNOWN: Final = frozenset(
 # What the host's own connection to us needs, and what it says again under the names above.
 _HOP: Final = frozenset(("host", "connection", "content-length", "transfer-encoding", "keep-alive", "te", "upgrade"))
 _UPSTREAM = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-_LENGTH = re.compile(r"[0-9]{1,18}")
-_PEM = re.compile(r"\s*-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]{1,32768})-----END CERTIFICATE-----")
 
 Headers = list[tuple[str, str]]
 
@@ -119,31 +116,3 @@ def _inbound(upstream: str, target: httpsig.Target, original: dict[str, str], fi
         ),
         channel=read_certificate(original.get("certificate", "")),
     )
-
-
-def read_framing(protocol: str, length: str, coding: str) -> Unseen:
-    """Whether there is a body, by the request's own framing: in HTTP/1 none of both fields says that there is none.
-
-    Later versions frame a body without a field, so only a length of 0 says so. Raises `hosts.fields_malformed` for
-    both fields at once and for a length that is none, the shapes of request smuggling (RFC 9112 section 6.3).
-    """
-    if (length and coding) or (length and not _LENGTH.fullmatch(length)):
-        raise HostError(FIELDS_MALFORMED, "The request's length is ambiguous.", field="content-length")
-    if coding:
-        return Unseen.HIDDEN
-    if length:
-        return Unseen.HIDDEN if int(length) else Unseen.ABSENT
-    return Unseen.ABSENT if protocol in ("HTTP/1.1", "HTTP/1.0") else Unseen.HIDDEN
-
-
-def read_certificate(text: str) -> Channel:
-    """The channel of a client's certificate as a host writes it; none for "". Raises `hosts.fields_malformed`."""
-    if not text:
-        return NO_CHANNEL
-    plain = urllib.parse.unquote(text) if "%" in text else text
-    block = _PEM.match(plain)
-    try:
-        der = binascii.a2b_base64("".join((block[1] if block else plain).split()), strict_mode=True)
-    except (ValueError, UnicodeError):
-        raise HostError(FIELDS_MALFORMED, "The client's certificate is neither PEM nor base64.") from None
-    return Channel(digest(der).hex(), plain.encode() if block else der)
