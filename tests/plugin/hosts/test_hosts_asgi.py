@@ -15,7 +15,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from ringfence.plugin.hosts.asgi import DEFAULTS, App, AsgiSettings, Message, RingfenceMiddleware
+from ringfence.plugin.hosts.asgi import DEFAULTS, AsgiSettings, RingfenceMiddleware
+from ringfence.plugin.hosts.asgi_scope import App, Message
 from ringfence.plugin.hosts.exemptions import Exemptions
 from ringfence.plugin.hosts.port import ASSERTION, Answer, Inbound, Unseen
 from tests.plugin.hosts.hosts_scene import CHALLENGE, TOKEN, ScriptedGatekeeper

@@ -8,33 +8,34 @@ nobody verified them. Source: ASGI 3.0, HTTP and WebSocket message formats.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from ringfence import httpsig
 from ringfence.errors import RingfenceError
+from ringfence.plugin.hosts.asgi_scope import (
+    App,
+    DisconnectedError,
+    Message,
+    Receive,
+    Send,
+    part_of,
+    read_scope,
+    send_refusal,
+)
 from ringfence.plugin.hosts.certificates import read_certificate
 from ringfence.plugin.hosts.errors import (
     BODY_LATE,
     BODY_TOO_LARGE,
     FIELDS_MALFORMED,
-    TARGET_MALFORMED,
     UPGRADE_REFUSED,
     HostError,
 )
 from ringfence.plugin.hosts.exemptions import Exemptions, is_exempt
-from ringfence.plugin.hosts.fields import Fields, check_fields, is_forwarding, single
+from ringfence.plugin.hosts.fields import Fields, is_forwarding, single
 from ringfence.plugin.hosts.hops import UNIX, Hops, client_address
 from ringfence.plugin.hosts.port import NO_CHANNEL, OWN_PREFIX, Answer, Channel, Gatekeeper, Inbound, Unseen
 from ringfence.plugin.hosts.refusals import Desk, refusal
-from ringfence.plugin.hosts.targets import read_target
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _OWN: Final = OWN_PREFIX.encode()
 _DENY_WEBSOCKET: Final = 1008  # RFC 6455 section 7.4.1, policy violation; before the handshake servers answer 403
@@ -54,10 +55,6 @@ class AsgiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DEFAULTS: Final = AsgiSettings()
-
-
-class DisconnectedError(Exception):
-    """The client went away before its request was whole."""
 
 
 class RingfenceMiddleware:
@@ -103,7 +100,7 @@ class RingfenceMiddleware:
         except DisconnectedError:
             return
         if answer.status != 200:
-            await _refuse(answer, send)
+            await send_refusal(answer, send)
             return
         await self._app(
             _authorised(scope, source, answer),
@@ -130,7 +127,7 @@ class RingfenceMiddleware:
             announced == "0" and version[:1] == "1" and not any(name == "transfer-encoding" for name, _ in headers)
         )
         message = await receive() if unframed else await self._in_time(receive)
-        body: bytes = _part(message)
+        body: bytes = part_of(message)
         if not message.get("more_body", False) and len(body) <= most:
             return body
         return await self._rest(bytearray(body), most, receive)
@@ -140,7 +137,7 @@ class RingfenceMiddleware:
             async with asyncio.timeout(self._settings.body_timeout_s):
                 while len(held) <= most:
                     message = await receive()
-                    held += _part(message)
+                    held += part_of(message)
                     if not message.get("more_body", False) and len(held) <= most:
                         return bytes(held)
         except TimeoutError:
@@ -170,28 +167,6 @@ class RingfenceMiddleware:
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": _DENY_WEBSOCKET, "reason": ""})
-
-
-def read_scope(scope: Message) -> tuple[httpsig.Target, Fields]:
-    """Target and fields of an HTTP scope, undecoded. Raises `HostError`.
-
-    A server that gives no `raw_path` shows a path that was decoded, which is not what the caller signed.
-    """
-    raw: bytes | None = scope.get("raw_path")
-    if raw is None:
-        raise HostError(TARGET_MALFORMED, "The server does not give the path as it was received.", field="raw_path")
-    try:
-        headers = [(name.decode("ascii"), value.decode("ascii")) for name, value in scope["headers"]]
-        path, query = raw.decode("ascii"), scope["query_string"].decode("ascii")
-    except UnicodeDecodeError:
-        raise HostError(FIELDS_MALFORMED, "Path, query or a header field is not ASCII.", field="headers") from None
-    check_fields(headers)
-    hosts = [value for name, value in headers if name == "host"]
-    if len(hosts) != 1:
-        raise HostError(FIELDS_MALFORMED, "There must be exactly one Host field.", field="host")
-    if "?" in path:
-        raise HostError(TARGET_MALFORMED, "The server's path holds a query.", field="raw_path")
-    return read_target(scope["method"], hosts[0], f"{path}?{query}" if query else path), headers
 
 
 class _Replayed:
@@ -232,21 +207,6 @@ def _channel(scope: Message) -> Channel:
     tls = extensions.get("tls") if extensions else None
     chain = tls.get("client_cert_chain") if tls else None
     return read_certificate(chain[0]) if chain else NO_CHANNEL
-
-
-def _part(message: Message) -> bytes:
-    if message["type"] != "http.request":
-        raise DisconnectedError
-    body: bytes = message.get("body", b"")
-    return body
-
-
-async def _refuse(answer: Answer, send: Send) -> None:
-    status = answer.status if 400 <= answer.status <= 599 else 500
-    headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in answer.headers]
-    headers.append((b"content-length", b"%d" % len(answer.body)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
 
 
 def _too_large(most: int) -> HostError:
