@@ -116,7 +116,7 @@ OPERATOR_FAULTS: Mapping[str, tuple[str, Callable[..., object]]] = {
     "has takes what is no record": ("has", _forgiving("has", False)),
     "a tag is never there": ("has_tag", lambda _entities, _base, _name: False),
     "a missing tag is empty": ("get_tag", _forgiving("get_tag", "")),
-    "contains is Python's": ("contains", lambda left, right: any(right == held for held in members(left).keys)),  # noqa: SIM118
+    "contains is Python's": ("contains", lambda left, right: any(right == held for held in members(left).keys)),
     "contains is inverted": ("contains", _inverted("contains")),
     "contains_all is swapped": ("contains_all", _swapped("contains_all")),
     "contains_any wants all": ("contains_any", OPERATORS["contains_all"]),

@@ -126,7 +126,7 @@ def has_tag(entities: Entities, base: object, name: object) -> bool:
 
 def contains(left: object, right: object) -> bool:
     """Whether a set has a value."""
-    return key(right) in members(left).keys  # noqa: SIM118 - a field, not the method of a mapping
+    return key(right) in members(left).keys
 
 
 def contains_all(left: object, right: object) -> bool:

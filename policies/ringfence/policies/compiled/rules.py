@@ -27,15 +27,11 @@ RULES: Final = Rules(OPERATORS, SHORTCUTS)
 
 RESULTS: Final[Mapping[str, Kind]] = {
     **dict.fromkeys(
-        (
-            "truth eq not_eq less less_eq greater greater_eq not and or in is has has_tag contains contains_all "
-            "contains_any is_empty like is_ipv4 is_ipv6 is_loopback is_multicast is_in_range decimal_less_than "
-            "decimal_less_eq decimal_greater decimal_greater_eq"
-        ).split(),
+        ["truth", "eq", "not_eq", "less", "less_eq", "greater", "greater_eq", "not", "and", "or", "in", "is", "has", "has_tag", "contains", "contains_all", "contains_any", "is_empty", "like", "is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "is_in_range", "decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq"],
         Kind.BOOL,
     ),
     **dict.fromkeys(
-        "add sub mul neg to_milliseconds to_seconds to_minutes to_hours to_days".split(),
+        ["add", "sub", "mul", "neg", "to_milliseconds", "to_seconds", "to_minutes", "to_hours", "to_days"],
         Kind.LONG,
     ),
 }
