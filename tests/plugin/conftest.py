@@ -31,8 +31,9 @@ from ringfence.plugin.pipeline.demands import JobDemand
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
 from ringfence.plugin.pipeline.requests import RequestPipeline
-from ringfence.plugin.replay import REPLAY_LIFETIME_S, ReplayCache
-from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
+from ringfence.plugin.risk.assessor import Assessor
+from ringfence.plugin.risk.settings import RiskSettings
 from ringfence.plugin.running import Running
 from ringfence.plugin.sessions.port import Session
 from ringfence.plugin.sessions.store import MemorySessions
@@ -252,8 +253,8 @@ def _world(
         trust=lambda: TrustList((pin,)),
         sessions=sessions,
         decider=DECIDER,
-        replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=10_000),
-        risk=RiskLedger(),
+        replay=NonceLedger(lifetime_s=MESSAGE_LIFETIME_S, capacity=10_000, quota=10_000),
+        risk=Assessor(RiskSettings()),
         threats=Calm(),
         ceiling=101,
         ticks_ns=time.monotonic_ns,

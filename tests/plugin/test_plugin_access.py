@@ -24,8 +24,9 @@ from ringfence.plugin.pipeline.demands import AccessDemand, Permitted, Upstream
 from ringfence.plugin.pipeline.docket import Decided
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.requests import RequestPipeline
-from ringfence.plugin.replay import REPLAY_LIFETIME_S, ReplayCache
-from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
+from ringfence.plugin.risk.assessor import Assessor
+from ringfence.plugin.risk.settings import RiskSettings
 from ringfence.plugin.sessions.port import Session
 from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.threats.calm import Calm
@@ -109,8 +110,8 @@ class Gateway:
                 trust=lambda: trust,
                 sessions=self.sessions,
                 decider=self.policies,
-                replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=1000),
-                risk=RiskLedger(),
+                replay=NonceLedger(lifetime_s=MESSAGE_LIFETIME_S, capacity=1000, quota=1000),
+                risk=Assessor(RiskSettings()),
                 threats=Calm(),
                 ceiling=90,
                 ticks_ns=itertools.count(0, 5000).__next__,

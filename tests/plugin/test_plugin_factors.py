@@ -18,8 +18,9 @@ from ringfence.plugin.identity.port import Proven
 from ringfence.plugin.pipeline.docket import Decided
 from ringfence.plugin.pipeline.factors import Begun, FactorPipeline, challenge
 from ringfence.plugin.pipeline.means import Means
-from ringfence.plugin.replay import REPLAY_LIFETIME_S, ReplayCache
-from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
+from ringfence.plugin.risk.assessor import Assessor
+from ringfence.plugin.risk.settings import RiskSettings
 from ringfence.plugin.sessions.port import Ended, Session
 from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.threats.calm import Calm
@@ -51,13 +52,13 @@ class Gateway:
         self.session = msgspec.structs.replace(self.session, factors=(("session-mac", 0),))
         self.sessions.add(self.session, now=NOW)
         trust = TrustList((Pin("client", Role.CLIENT, CLIENT.public, NOW),))
-        self.risk = RiskLedger()
+        self.risk = Assessor(RiskSettings())
         self.pipeline = FactorPipeline(
             Means(
                 trust=lambda: trust,
                 sessions=self.sessions,
                 decider=Unasked(),
-                replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=1000),
+                replay=NonceLedger(lifetime_s=MESSAGE_LIFETIME_S, capacity=1000, quota=1000),
                 risk=self.risk,
                 threats=Calm(),
                 ceiling=90,

@@ -21,10 +21,11 @@ from ringfence.plugin.api import SESSION_PURPOSE
 from ringfence.plugin.host import Attested, Host, Unreachable, plain_trust
 from ringfence.plugin.pipeline.docket import Decided
 from ringfence.plugin.pipeline.means import Means
-from ringfence.plugin.pipeline.opening import REPLAY_LIFETIME_S, Opening, OpeningPipeline, SessionLimits
-from ringfence.plugin.replay import ReplayCache
-from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.pipeline.opening import Opening, OpeningPipeline, SessionLimits
+from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
+from ringfence.plugin.risk.assessor import Assessor
 from ringfence.plugin.risk.port import Features
+from ringfence.plugin.risk.settings import RiskSettings
 from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.threats.calm import Calm
 from ringfence.policies import Query, Verdict
@@ -94,13 +95,13 @@ class Gateway:
 
     def __init__(self, *, nonces: int = 1000, lifetime_s: int = 200, errors: tuple[str, ...] = ()) -> None:
         self.decider = Spy(*errors)
-        self.risk = RiskLedger()
+        self.risk = Assessor(RiskSettings())
         self.pipeline = OpeningPipeline(
             Means(
                 trust=lambda: TRUST,
                 sessions=MemorySessions(10),
                 decider=self.decider,
-                replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=nonces),
+                replay=NonceLedger(lifetime_s=MESSAGE_LIFETIME_S, capacity=nonces, quota=1000),
                 risk=self.risk,
                 threats=Calm(),
                 ceiling=90,
@@ -114,8 +115,10 @@ class Gateway:
     def greet(self, message: bytes, host: Host = HOST, now: int = NOW) -> Decided[Opening]:
         return self.pipeline.decide(message, host, source=SOURCE, now=now)
 
-    def score(self, principal: str = "nobody", source: str = "nowhere") -> int:
-        return self.risk.assess(Features(principal, source, "", 0, "", 0, NOW)).score
+    def guilt(self, subject: str) -> int:
+        """The points for refusals that count against `subject`, as a principal or as a source."""
+        scored = self.risk.assess(Features(subject, subject, "", 0, "", 0, NOW))
+        return sum(reason.points for reason in scored.reasons if reason.feature.endswith("refusals"))
 
 
 def hello(
@@ -208,8 +211,8 @@ def test_every_stage_of_opening_denies_with_its_code(case: str) -> None:
     assert len(gateway.decider.queries) == (stage in ("policy", "session")) + (case == "a replayed hello")
     # An absent host is not the caller's fault; a claim that was not proven is not the fault of whom it names.
     blamed = record.principal if authenticated else SOURCE
-    assert (gateway.score(principal=blamed) >= 12) == (code != "device.not_attested")
-    assert authenticated or gateway.score(principal=CLIENT.key_id) == 0
+    assert (gateway.guilt(blamed) >= 12) == (code != "device.not_attested")
+    assert authenticated or gateway.guilt(CLIENT.key_id) == 0
 
 
 @pytest.mark.parametrize(
@@ -237,11 +240,22 @@ def test_a_session_opens_for_whom_and_where_the_record_says() -> None:
     check_data(record, encode_data(record))
 
 
-@pytest.mark.parametrize(("left", "expected"), [(300, 200), (200, 200), (10, 10), (1, 1)])
+@pytest.mark.parametrize(("left", "expected"), [(300, 180), (180, 180), (10, 10), (1, 1)])
 def test_no_session_outlives_its_attestation_result(left: int, expected: int) -> None:
     opening = Gateway().greet(hello().message, attested(since=NOW - 300 + left)).ruling
     assert isinstance(opening, Opening)
-    assert opening.responder.expires_at == NOW + expected
+    # Of its 200 seconds a tenth is lost to the risk of a newcomer.
+    assert opening.responder.expires_at == opening.session.expires_at == NOW + expected
+
+
+def test_the_riskier_the_sooner_a_session_ends() -> None:
+    lives = []
+    for refusals in range(5):
+        opening = refused_often(Gateway(), refusals).greet(hello().message).ruling
+        assert isinstance(opening, Opening)
+        lives.append(opening.session.expires_at - NOW)
+    assert lives == sorted(lives, reverse=True)
+    assert lives[0] - lives[-1] == 2 * 4 * 12
 
 
 def test_a_denial_names_the_policies_that_forbid() -> None:

@@ -26,9 +26,10 @@ from ringfence.plugin.pipeline.demands import Granted, JobDemand
 from ringfence.plugin.pipeline.docket import Decided
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.requests import RequestPipeline
-from ringfence.plugin.replay import REPLAY_LIFETIME_S, ReplayCache
-from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
+from ringfence.plugin.risk.assessor import Assessor
 from ringfence.plugin.risk.port import Features
+from ringfence.plugin.risk.settings import RiskSettings
 from ringfence.plugin.sessions.port import Session
 from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.threats.calm import Calm
@@ -95,7 +96,7 @@ class Gateway:
         self, *, nonces: int = 1000, groups: tuple[str, ...] = ("job-submitters",), lifetime_s: int = 200
     ) -> None:
         self.decider = Spy()
-        self.risk = RiskLedger()
+        self.risk = Assessor(RiskSettings())
         self.sessions = MemorySessions(10)
         self.session = Session(
             name="session",
@@ -118,7 +119,7 @@ class Gateway:
                 trust=lambda: self.trust,
                 sessions=self.sessions,
                 decider=self.decider,
-                replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=nonces),
+                replay=NonceLedger(lifetime_s=MESSAGE_LIFETIME_S, capacity=nonces, quota=1000),
                 risk=self.risk,
                 threats=Calm(),
                 ceiling=90,
@@ -131,8 +132,10 @@ class Gateway:
     def submit(self, request: Inbound, host: Host = HOST, now: int = NOW) -> Decided[Granted]:
         return self.pipeline.decide(request, host, now=now)
 
-    def score(self, principal: str = "nobody", source: str = "nowhere") -> int:
-        return self.risk.assess(Features(principal, source, "", 0, "", 0, NOW)).score
+    def guilt(self, subject: str) -> int:
+        """The points for refusals that count against `subject`, as a principal or as a source."""
+        scored = self.risk.assess(Features(subject, subject, "", 0, "", 0, NOW))
+        return sum(reason.points for reason in scored.reasons if reason.feature.endswith("refusals"))
 
 
 def job(
@@ -297,8 +300,8 @@ def test_every_stage_of_a_request_denies_with_its_code(case: str) -> None:
     # An absent or a changed host is not the caller's fault; an unproven claim is not the fault of whom it names.
     blamed = CLIENT.key_id if authenticated else SOURCE
     blameless = code in ("device.not_attested", "device.trust_changed")
-    assert (gateway.score(principal=blamed) >= 12) == (not blameless)
-    assert authenticated or gateway.score(principal=CLIENT.key_id) == 0
+    assert (gateway.guilt(blamed) >= 12) == (not blameless)
+    assert authenticated or gateway.guilt(CLIENT.key_id) == 0
 
 
 def test_a_request_gets_a_grant_for_exactly_its_job() -> None:
@@ -407,8 +410,8 @@ def test_a_removed_client_loses_its_sessions() -> None:
 
 def test_a_risk_that_is_too_high_does_not_feed_itself() -> None:
     gateway = refused_often(Gateway())
-    before = gateway.score(CLIENT.key_id)
+    before = gateway.guilt(CLIENT.key_id)
 
     denied(gateway.submit(signed(gateway.session)), "risk", "risk.too_high")
 
-    assert gateway.score(CLIENT.key_id) == before
+    assert gateway.guilt(CLIENT.key_id) == before

@@ -31,8 +31,9 @@ from ringfence.plugin.pipeline.demands import JobDemand
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
 from ringfence.plugin.pipeline.requests import RequestPipeline
-from ringfence.plugin.replay import REPLAY_LIFETIME_S, ReplayCache
-from ringfence.plugin.risk.ledger import RiskLedger
+from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
+from ringfence.plugin.risk.assessor import Assessor
+from ringfence.plugin.risk.settings import RiskSettings
 from ringfence.plugin.running import Running
 from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.settling import Settlement
@@ -168,8 +169,10 @@ def _gate(config: GatewayConfig, opened: Opened, settlement: Settlement, link: H
         trust=opened.trust,
         sessions=MemorySessions(limits.sessions),
         decider=decider,
-        replay=ReplayCache(lifetime_s=REPLAY_LIFETIME_S, capacity=limits.remembered_nonces),
-        risk=RiskLedger(),
+        replay=NonceLedger(
+            lifetime_s=MESSAGE_LIFETIME_S, capacity=limits.remembered_nonces, quota=limits.remembered_nonces
+        ),
+        risk=Assessor(RiskSettings()),
         threats=Calm(),
         ceiling=limits.risk_ceiling,
         ticks_ns=time.monotonic_ns,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ringfence.crypto.handshake import Random
-from ringfence.plugin.replay import ReplayCache
+from ringfence.plugin.replay import NonceLedger
 from ringfence.plugin.risk.port import RiskAssessor
 from ringfence.plugin.sessions.port import SessionStore
 from ringfence.plugin.threats.port import ThreatDetector
@@ -50,7 +50,7 @@ class Means:
     trust: Callable[[], TrustList]
     sessions: SessionStore
     decider: Decider
-    replay: ReplayCache
+    replay: NonceLedger
     risk: RiskAssessor
     threats: ThreatDetector
     ceiling: int

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ringfence.plugin.replay.cache import ReplayCache
+from typing import Final
+
+from ringfence import httpsig
 from ringfence.plugin.replay.ledger import NonceLedger, Spent, spent_nonces
 
-__all__ = ["NonceLedger", "ReplayCache", "Spent", "spent_nonces"]
+__all__ = ["MESSAGE_LIFETIME_S", "NonceLedger", "Spent", "spent_nonces"]
+
+MESSAGE_LIFETIME_S: Final = httpsig.MAX_LIFETIME_S + 2 * httpsig.SKEW_S
+"""How long from now on a signed message may be valid at most, the skew of both clocks included."""

@@ -11,7 +11,7 @@ import msgspec
 from ringfence import httpsig
 from ringfence.plugin.assertion import LIFETIME_S, SKEW_S, AssertionVerifier, Claims, read_published_keys
 from ringfence.plugin.hosts.port import ASSERTION
-from ringfence.plugin.replay import ReplayCache
+from ringfence.plugin.replay import NonceLedger
 from ringfence.plugin.upstream.errors import (
     ASSERTION_KEYS_MALFORMED,
     ASSERTION_MISSING,
@@ -85,7 +85,9 @@ class AssertionDesk:
     def __init__(self, settings: UpstreamSettings, clock: Callable[[], float]) -> None:
         """Raises `UpstreamError` where there are no keys. `clock` gives seconds since the epoch."""
         self._keys = Keys(settings, clock)
-        self._spent = ReplayCache(lifetime_s=LIFETIME_S + 2 * SKEW_S, capacity=settings.remembered)
+        self._spent = NonceLedger(
+            lifetime_s=LIFETIME_S + 2 * SKEW_S, capacity=settings.remembered, quota=settings.remembered
+        )
         self._clock = clock
 
     def verify(self, target: httpsig.Target, headers: Iterable[tuple[str, str]]) -> Claims:
@@ -103,5 +105,5 @@ class AssertionDesk:
             )
         now = int(self._clock())
         claims = self._keys.current().verify(tokens[0], target, now=now)
-        self._spent.spend(claims.jti, now=now, code=ASSERTION_REPLAYED)
+        self._spent.spend("", claims.jti, until=claims.exp + SKEW_S, now=now, code=ASSERTION_REPLAYED)
         return claims
