@@ -18,7 +18,7 @@ from ringfence.agent.sandbox.channel import RingChannel
 from ringfence.agent.sandbox.engines import PROFILES, engine, profile
 from ringfence.agent.sandbox.exchange import OUTPUT_OFFSET, PHASE_RUNNING, Refusal, Report
 from ringfence.agent.sandbox.levels import Level
-from ringfence.agent.sandbox.linking import Host
+from ringfence.agent.sandbox.linking import Host, enter
 from ringfence.agent.sandbox.lockdown import Lockdown
 from ringfence.agent.sandbox.memory import GuestMemory
 from ringfence.agent.sandbox.orders import GuestOrder
@@ -200,19 +200,18 @@ def _run(instantiate: Callable[[], Instance], guest: Guest) -> None:
 
 def _call(instance: Instance, guest: Guest) -> int:
     """Call the entry point; its status, 0 for a command that returns."""
-    exports = instance.exports(guest.store)
+    store, exports = guest.store, instance.exports(guest.store)
     if guest.entry == "command":
-        cast(Func, exports["_start"])(guest.store)
-        return 0
+        return enter(store, cast(Func, exports["_start"]))
     if "_initialize" in exports:
-        cast(Func, exports["_initialize"])(guest.store)
+        enter(store, cast(Func, exports["_initialize"]))
     length = len(guest.input)
     if "ringfence_alloc" in exports:
-        address = int(cast(Func, exports["ringfence_alloc"])(guest.store, length)) & 0xFFFF_FFFF
+        address = enter(store, cast(Func, exports["ringfence_alloc"]), length)
     else:
-        address = _grow(cast(Memory, exports["memory"]), guest.store, length)
+        address = _grow(cast(Memory, exports["memory"]), store, length)
     guest.runtime.memory.write(address, guest.input)
-    return int(cast(Func, exports["main"])(guest.store, _signed(address), _signed(length)))
+    return enter(store, cast(Func, exports["main"]), address, length)
 
 
 def _grow(memory: Memory, store: Store, length: int) -> int:
@@ -233,10 +232,6 @@ def _view(mapper: Mapper, descriptor: int) -> memoryview:
     """The content of a sealed memory file, which stays mapped whoever lets go of it."""
     size = os.fstat(descriptor).st_size
     return mapper.sealed(descriptor, size) if size else memoryview(b"")
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 32) if value >= 1 << 31 else value
 
 
 def _raise_if_outgrown(memory: GuestMemory) -> None:
