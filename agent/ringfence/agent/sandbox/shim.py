@@ -24,6 +24,8 @@ from ringfence.agent import ring
 from ringfence.agent.sandbox import progress
 from ringfence.agent.sandbox.imports import IMPORTS, RINGFENCE, Import
 
+NAME: Final = "ringfence_shim"
+"""What a trap calls the shim's own frames."""
 HOST: Final = "host"
 FLUSH: Final = "flush"
 PROGRESS: Final = 4 * 65536
@@ -80,7 +82,7 @@ def binary() -> bytes:
     lines.append(f"(memory {MEMORY_BYTES // 65536} {MEMORY_BYTES // 65536})")
     lines += [f'(func (export "{name}") {_pass_on(name, one)})' for name, one in passed_on]
     lines += [f'(func (export "{exported(*key)}") {body})' for key, body in _OWN.items()]
-    return bytes(wasmtime.wat2wasm("(module {})".format("\n".join(lines))))
+    return bytes(wasmtime.wat2wasm("(module ${} {})".format(NAME, "\n".join(lines))))
 
 
 def _pass_on(name: str, one: Import) -> str:

@@ -13,7 +13,7 @@ from wasmtime import Engine, Func, Instance, Memory, Module, Store, Trap, Wasmti
 from ringfence.agent.confine import shares
 from ringfence.agent.errors import GUEST_EXIT, GUEST_TRAP, INPUT_TOO_LARGE, MEMORY_LIMIT, MODULE_INVALID, SandboxError
 from ringfence.agent.mapping import Mapper
-from ringfence.agent.sandbox import exchange
+from ringfence.agent.sandbox import exchange, shim
 from ringfence.agent.sandbox.channel import RingChannel
 from ringfence.agent.sandbox.engines import PROFILES, engine, profile
 from ringfence.agent.sandbox.exchange import OUTPUT_OFFSET, PHASE_RUNNING, Refusal, Report
@@ -26,6 +26,9 @@ from ringfence.agent.sandbox.wasi import GuestExit, Wasi
 
 _MAX_TABLE_ELEMENTS = 1_000_000
 _PAGE = 65_536
+# Of a function's name in a message; the guest chooses it.
+_MAX_NAME: Final = 64
+_NO_OFFSET: Final = 2**64 - 1
 # The profile whose store is ready before the job is known: that of the default level.
 _USUAL: Final = profile(Level.HIGH)
 _CLOCKS: Final = (time.time_ns, time.monotonic_ns)
@@ -248,7 +251,20 @@ def _raise_if_outgrown(memory: GuestMemory) -> None:
 def _trapped(trap: Trap) -> SandboxError:
     code = trap.trap_code
     name = code.name.lower().replace("_", " ") if code is not None else "an unknown trap"
-    return SandboxError(GUEST_TRAP, f"The guest trapped: {name}.", hint="Run it under a debugger with the same input.")
+    return SandboxError(
+        GUEST_TRAP, f"The guest trapped: {name}{_place(trap)}.", hint="Run it under a debugger with the same input."
+    )
+
+
+def _place(trap: Trap) -> str:
+    """Where the guest trapped, as far as the runtime knows. A stack may run out in the shim, which is not named."""
+    frame = next((one for one in trap.frames if one.module_name != shim.NAME), None)
+    if frame is None:
+        return ""
+    name = exchange.readable((frame.func_name or "")[:_MAX_NAME]).strip()
+    function = f", in function {frame.func_index}{f' ({name})' if name else ''}"
+    # A stack that ran out has no offset: the runtime then gives all ones.
+    return function if frame.module_offset == _NO_OFFSET else f"{function}, at offset {frame.module_offset:#x}"
 
 
 def _exit_status(status: int, diagnostics: bytearray) -> SandboxError:
