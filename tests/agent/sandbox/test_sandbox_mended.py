@@ -23,7 +23,6 @@ from ringfence.agent.confine.shares import niceness
 from ringfence.agent.errors import SandboxError
 from ringfence.agent.sandbox import exchange, files, monitor
 from ringfence.agent.sandbox.children import Child, Children
-from ringfence.agent.sandbox.compiling import Verdict
 from ringfence.agent.sandbox.exchange import Refusal
 from ringfence.agent.sandbox.levels import Level, ResultType
 from ringfence.agent.sandbox.modules import Compiled, Modules, ModuleStore, Wanted, compiled_from, open_store
@@ -33,6 +32,7 @@ from ringfence.agent.sandbox.port import GuestError, GuestJob, Limits
 from ringfence.agent.sandbox.process import ProcessSandbox
 from ringfence.agent.sandbox.results import MAX_JSON, check_result
 from ringfence.agent.sandbox.validation import Report
+from ringfence.agent.sandbox.verdicts import Verdict
 
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, suppress
@@ -302,3 +303,11 @@ def test_a_program_that_is_no_zygote(command: tuple[str, ...]) -> None:
         Children(command)
     assert caught.value.code == WORKER_LOST
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_agent_loads_neither_the_runtime_nor_what_reads_modules() -> None:
+    code = "import ringfence.agent.daemon, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "ringfence.agent.sandbox.modules" in loaded
+    forbidden = ("wasmtime", "numpy", "ringfence.agent.sandbox.validation", "ringfence.agent.sandbox.wasm")
+    assert [name for name in loaded if name.startswith(forbidden)] == []
