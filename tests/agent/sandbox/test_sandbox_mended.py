@@ -116,12 +116,12 @@ async def test_a_compiler_has_its_jobs_share_and_is_listed(watched: Opened, limi
         await until(lambda: bool(children.compilers) and children.compilers[0].pid > 0)
         pid = children.compilers[0].pid
         await until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == niceness(16) + os.nice(0))
-        (active,) = sandbox.active()
+        (active,) = sandbox.active_kernels()
         assert (active.job_id, active.limits.compute_units, active.usage.cpu_ms) == ("slow", 16, 0)
         assert active.usage.wall_ms > 0
         running.cancel()
         await asyncio.wait({running})
-        assert sandbox.active() == ()
+        assert sandbox.active_kernels() == ()
 
 
 @pytest.mark.parametrize("number", [signal.SIGXCPU, signal.SIGABRT], ids=["time", "memory"])

@@ -116,7 +116,7 @@ class ProcessSandbox:
         with ExitStack() as stack:
             return (await self._modules.get(wanted, stack)).verdict
 
-    def active(self) -> tuple[ActiveKernel, ...]:
+    def active_kernels(self) -> tuple[ActiveKernel, ...]:
         """The jobs that run now or are being compiled, the oldest first."""
         return tuple(running.now() for running in self._running.values())
 
