@@ -113,7 +113,9 @@ async def test_the_jobs_that_run_are_listed_for_programs(
 
 def test_an_agent_that_does_not_run_cannot_be_asked(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["agent", "--config", str(folder / "agent.toml"), "--active"]) == 1
-    assert capfd.readouterr().err.startswith("ringfence: agent.unavailable: ")
+    said = capfd.readouterr().err
+    assert said.startswith(f"ringfence: agent.unavailable: No agent answers on {folder / 'a.sock'}.")
+    assert "gateway" not in said
 
 
 def test_one_question_at_a_time(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

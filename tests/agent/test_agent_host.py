@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -161,6 +162,19 @@ async def test_a_denied_system_call_is_an_event_of_its_own_and_a_kill(bench: Ben
     assert bench.events() == [("admitted", ""), ("killed", "sandbox.syscall_denied")]
     (alert,) = [entry.record for entry in bench.log.records() if isinstance(entry.record, audit.Alert)]
     assert (alert.event, alert.job_id, alert.watched, alert.measured) == ("killed", receipt.job_id, "system_calls", 1)
+    assert (alert.session, alert.principal) == ("session", CLIENT.key_id)
+
+
+async def test_a_forged_ring_is_an_event_of_its_own_whatever_the_worker_says(bench: Bench) -> None:
+    async def forges(_: GuestJob) -> Outcome:
+        return Outcome(b"all is well", replace(USAGE, forged_batches=3))
+
+    bench.sandbox.behaviour = forges
+    done = await bench.agent.submit(bench.channel.name, bench.presented())
+
+    assert (done.failure, done.output) == (None, b"all is well")
+    (alert,) = [entry.record for entry in bench.log.records() if isinstance(entry.record, audit.Alert)]
+    assert (alert.event, alert.watched, alert.measured) == ("raised", "command_ring", 3)
     assert (alert.session, alert.principal) == ("session", CLIENT.key_id)
 
 

@@ -75,6 +75,7 @@ def _list_active(config: AgentConfig, *, as_json: bool) -> None:
 
     import msgspec
 
+    from ringfence.agent.api.errors import AGENT_UNAVAILABLE, ChannelError
     from ringfence.agent.api.jobs import ActiveJob
     from ringfence.agent.api.remote import RemoteAgent
     from ringfence.terminal import print_json, print_table
@@ -83,6 +84,14 @@ def _list_active(config: AgentConfig, *, as_json: bool) -> None:
         agent = RemoteAgent(config.socket)
         try:
             return await agent.active()
+        except ChannelError as error:
+            if error.code is not AGENT_UNAVAILABLE:
+                raise
+            raise ChannelError(
+                AGENT_UNAVAILABLE,
+                f"No agent answers on {config.socket}.",
+                hint="Start it with `ringfence agent`, and ask as the account that it runs as.",
+            ) from error
         finally:
             await agent.close()
 

@@ -69,7 +69,7 @@ def run(config: AgentConfig) -> None:
             ticks_ns=time.monotonic_ns,
             random=secrets.token_bytes,
             shares=Shares.named(config.additional_shares, required=config.additional_share_required),
-            active=sandbox.active,
+            active=sandbox.active_kernels,
         )
         service = AgentService(agent, submissions=2 * config.limits.jobs, body_bytes=config.limits.body_bytes)
         asyncio.run(_serve(config, service))

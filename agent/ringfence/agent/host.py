@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from ringfence import attestation, audit
 from ringfence.agent.admission import Admitted, Presented, admit
@@ -228,8 +229,8 @@ class HostAgent:
             limits=_limits(job),
             duration_us=(self._ticks_ns() - started_ns) // 1000,
         )
-        if run.failure and run.failure.code is SYSCALL_DENIED:
-            self._log.append(_attempt(job_id, job))
+        for attempt in _attempts(job_id, job, run):
+            self._log.append(attempt)
         return Finished(run.output, receipt, signature, run.failure), record
 
     async def _run(self, job_id: str, job: Admitted) -> _Run:
@@ -309,16 +310,13 @@ def _admission(job_id: str, job: Admitted) -> audit.Job:
     )
 
 
-def _attempt(job_id: str, job: Admitted) -> audit.Alert:
-    """That a process of a job tried a system call for which the kernel killed it."""
-    return audit.Alert(
-        event="killed",
-        job_id=job_id,
-        session=job.grant.session,
-        principal=job.grant.principal,
-        watched="system_calls",
-        measured=1,
-    )
+def _attempts(job_id: str, job: Admitted, run: _Run) -> Iterator[audit.Alert]:
+    """What a job's processes did that none does which is still its own master, however the job then ended."""
+    about = partial(audit.Alert, job_id=job_id, session=job.grant.session, principal=job.grant.principal)
+    if run.failure and run.failure.code is SYSCALL_DENIED:
+        yield about(event="killed", watched="system_calls", measured=1)
+    if run.usage.forged_batches:
+        yield about(event="raised", watched="command_ring", measured=run.usage.forged_batches)
 
 
 def _limits(job: Admitted) -> audit.JobLimits:

@@ -145,7 +145,7 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, k
 
     `watched` says what, `measured` and `allowed` how far, in its unit: `processor` in percent of one, `memory` in
     bytes, `commands` a second, `checkpoints` in milliseconds without one. With `system_calls` its worker made one that
-    a guest has no use for.
+    a guest has no use for, and with `command_ring` it sent its devices so many batches that no guest can cause.
     """
 
     kind: ClassVar[str] = "alert"

@@ -13,6 +13,7 @@ import msgspec
 from ringfence.config.errors import BAD_TOML, BAD_VALUE, MISSING_KEY, UNKNOWN_KEY, ConfigError
 from ringfence.config.positions import key_lines
 from ringfence.config.values import MEANINGS, Written, resolved
+from ringfence.config.words import known
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ def convert(data: Mapping[str, Any], text: str, kind: type[T], *, source: str, f
     try:
         return msgspec.convert(data, kind, dec_hook=decode)
     except msgspec.ValidationError as error:
-        raise _located(str(error), text, source, hint) from error
+        raise _located(str(error), text, kind, source, hint) from error
 
 
 def _check_depth(values: dict[str, Any]) -> None:
@@ -84,7 +85,7 @@ def _children(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _located(said: str, text: str, source: str, hint: str) -> ConfigError:
+def _located(said: str, text: str, kind: type, source: str, hint: str) -> ConfigError:
     match = _AT.fullmatch(said)
     what, steps = (match["what"], match["path"] or "") if match else (said, "")
     path: tuple[str | int, ...] = ()
@@ -101,6 +102,8 @@ def _located(said: str, text: str, source: str, hint: str) -> ConfigError:
     if refused := _PATTERN.fullmatch(what):
         meant = [meaning for pattern, meaning in MEANINGS.items() if repr(pattern) == refused["pattern"]]
         what = f"Expected {meant[0]}" if meant else what
+    if what.startswith("Invalid enum value") and (words := known(kind, path)):
+        what = f"{what}; it takes {', '.join(words)}"
     code, message = BAD_VALUE, f"{where}: {what[:1].lower()}{what[1:]}."
     if unknown := _UNKNOWN.fullmatch(what):
         path = (*path, unknown["key"])

@@ -31,9 +31,9 @@ import msgspec
 
 from ringfence.agent import ring
 from ringfence.agent.sandbox import exchange, progress, zygote
-from ringfence.agent.sandbox.compiling import Verdict
 from ringfence.agent.sandbox.lockdown import Lockdown
 from ringfence.agent.sandbox.orders import CompileOrder, DevicesOrder, GuestOrder
+from ringfence.agent.sandbox.verdicts import Verdict
 
 HERE = Path(__file__).parent
 READ, READ_WRITE, SHARED, PRIVATE_ANONYMOUS = 1, 3, 1, 0x22

@@ -59,7 +59,7 @@ async def run(sandbox: ProcessSandbox, code: bytes, level: Level) -> Outcome:
 def ended(error: GuestError) -> str:
     """How a guest ended, in the words of the .wat files."""
     if error.code is GUEST_TRAP:
-        return error.message.replace("The guest trapped:", "traps,").rstrip(".")
+        return error.message.replace("The guest trapped:", "traps,").partition(", in function ")[0]
     check = re.search(r"\(check ([a-z.]+), offset 0x[0-9a-f]+\)", error.message)
     return f"refused by {check[1]}" if check else error.message
 

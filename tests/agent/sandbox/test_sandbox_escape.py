@@ -27,6 +27,10 @@ from ringfence.trust import KeyPair, Pin, Role, TrustList
 NOW = 1_800_000_000
 LIMITS = jobs.JobLimits(2**20, 2**20, 20_000, 4096, 0, 64)
 PLAIN = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start")))'))
+RINGED = bytes(
+    wasmtime.wat2wasm("""(module (import "ringfence" "amd_gpu_sync" (func (param i32) (result i32)))
+      (memory (export "memory") 1) (func (export "_start")))""")
+)
 TRAPS = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "_start") unreachable))'))
 
 
@@ -49,7 +53,7 @@ class Host:
             clock_ns=lambda: NOW * 10**9,
             ticks_ns=itertools.count(0, 1000).__next__,
             random=secrets.token_bytes,
-            active=sandbox.active,
+            active=sandbox.active_kernels,
         )
         initiator = Initiator.start(
             self._gateway, key.public, grants.CHANNEL_PURPOSE, now=NOW, random=secrets.token_bytes
@@ -114,6 +118,7 @@ async def test_each_attempt_is_recorded_with_its_code(
         (b"attack open", b""): "sandbox.syscall_denied",
         (b"garbage", b""): "sandbox.module_invalid",
         (TRAPS, b""): "sandbox.trap",
+        (RINGED, b"attack a gap of nothing"): "",
         (PLAIN, b"attack nothing"): "",
     }
     for (module, given), code in attempts.items():
@@ -121,6 +126,11 @@ async def test_each_attempt_is_recorded_with_its_code(
     ends = [entry.record for entry in log[0].records() if isinstance(entry.record, audit.Job)]
     assert [record.code for record in ends if record.event != "admitted"] == list(attempts.values())
     assert len({record.job_id for record in ends}) == len(attempts)
+    alerts = [entry.record for entry in log[0].records() if isinstance(entry.record, audit.Alert)]
+    assert [(alert.event, alert.watched) for alert in alerts] == [
+        *[("killed", "system_calls")] * 3,
+        ("raised", "command_ring"),
+    ]
 
 
 def test_a_process_whose_zygote_has_gone_does_not_start() -> None:

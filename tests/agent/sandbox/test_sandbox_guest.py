@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+import wasmtime
 
 from ringfence.agent import errors
 from ringfence.agent.errors import SandboxError
@@ -107,6 +108,35 @@ async def test_a_full_pool_gives_address_zero(run_text: Run) -> None:
 )
 async def test_each_breach_has_its_code(failure: Fail, text: str, code: Code) -> None:
     assert (await failure(text)).code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (guest("(call $inner)", more="(func $inner nop unreachable)"), ", in function 0 (inner), at offset 0x"),
+        (guest("unreachable", more="(func nop)"), ", in function 1, at offset 0x"),
+        (guest("(call $f)", more='(func $f (@name "a\\n\\u{e9}") unreachable)'), ", in function 0 (a), at offset 0x"),
+        (guest("(call $f)", more="(func $f (call $f))"), ": stack overflow, in function 0 (f)."),
+        (guest("(call $f)", more=f"(func ${'n' * 200} unreachable) (func $f (call 0))"), f" ({'n' * 64}), at offset"),
+    ],
+)
+async def test_a_trap_says_where(failure: Fail, text: str, said: str) -> None:
+    assert said in (await failure(text)).message
+
+
+async def test_a_trap_s_offset_is_the_module_s(failure: Fail) -> None:
+    text = guest("(call $f)", more="(func $f (drop (i32.const 77)) unreachable)")
+    offset = bytes(wasmtime.wat2wasm(text)).index(b"\x41\xcd\x00\x1a\x00") + 4
+    place = f"in function 0 (f), at offset {offset:#x}"
+    assert (await failure(text)).message == f"The guest trapped: unreachable, {place}."
+
+
+async def test_a_stack_that_runs_out_in_the_shim_is_the_guest_s(failure: Fail) -> None:
+    imports = '(import "ringfence" "security_checkpoint" (func $c (param i32)))'
+    text = guest("(call $f)", imports=imports, more="(func $f (call $c (i32.const 0)) (call $f))")
+    said = (await failure(text)).message
+    assert "stack overflow" in said
+    assert ", in function 1 (f)" in said
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ async def test_cancelling_kills_the_job(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert sandbox.active() == ()
+    assert sandbox.active_kernels() == ()
     await until(lambda: not nothing.left())
 
 
@@ -107,7 +107,7 @@ async def test_a_job_cancelled_twice_is_still_reaped(
     sandbox: ProcessSandbox, limits: Limits, nothing: Nothing, until: Until
 ) -> None:
     task = asyncio.create_task(sandbox.run(GuestJob(RINGED_FOREVER, b"", limits)))
-    await until(lambda: len(sandbox.active()) == 1)
+    await until(lambda: len(sandbox.active_kernels()) == 1)
     task.cancel()
     await asyncio.sleep(0)
     task.cancel()
@@ -202,7 +202,7 @@ async def test_cancelling_a_job_that_cannot_be_killed(
 ) -> None:
     sandbox = ProcessSandbox(stuck, settings=Settings(kill_grace_s=0.1))
     task = asyncio.create_task(sandbox.run(GuestJob(RINGED_FOREVER, b"", limits)))
-    await until(lambda: len(sandbox.active()) == 1)
+    await until(lambda: len(sandbox.active_kernels()) == 1)
     task.cancel()
     await asyncio.wait({task}, timeout=5)
     assert task.cancelled(), named
@@ -225,8 +225,8 @@ async def test_a_zygote_that_does_not_answer_holds_nobody(limits: Limits, waitin
     with open_sandbox(settings=lambda _: Settings(kill_grace_s=0.2)) as sandbox:
         job = GuestJob(FOREVER, b"", replace(limits, deadline_ms=500))
         running = asyncio.create_task(_failure(sandbox, job))
-        await until(lambda: len(sandbox.active()) == 1)
-        await until(lambda: sandbox.active()[0].usage.cpu_ms > 0)
+        await until(lambda: len(sandbox.active_kernels()) == 1)
+        await until(lambda: sandbox.active_kernels()[0].usage.cpu_ms > 0)
         (zygote,) = waiting().keys() - others
         os.kill(zygote, signal.SIGSTOP)
         assert (await running).code == PROCESS_STUCK

@@ -16,7 +16,7 @@ from ringfence.agent.errors import GUEST_ARGUMENT, SandboxError
 from ringfence.agent.sandbox import progress, shim
 from ringfence.agent.sandbox.engines import engine
 from ringfence.agent.sandbox.imports import IMPORTS, RINGFENCE, WASI, Import
-from ringfence.agent.sandbox.linking import Host
+from ringfence.agent.sandbox.linking import Host, enter
 from ringfence.agent.sandbox.memory import GuestMemory
 from ringfence.agent.sandbox.wasi import GuestExit, Wasi
 
@@ -201,6 +201,61 @@ def test_parameters_arrive_unsigned_and_results_come_back_whole(make: Make, prof
     runtime.run(guest(body, "amd_gpu_alloc"))
     assert runtime.channel.commands == [ring.Alloc(2**64 - 1)]
     assert bytes(runtime.memory.read(0, 8)) == struct.pack("<Q", 2**64 - 2)
+
+
+def test_a_result_of_nothing_is_not_the_one_before(make: Make) -> None:
+    runtime = make()
+    runtime.channel.settle = iter([struct.pack("<Q", 2**64 - 1), b""]).__next__  # type: ignore[method-assign]
+    body = """(drop (call $amd_gpu_alloc (i64.const 8) (i32.const 0)))
+      (i32.store (i32.const 0) (i32.const -1)) (i32.store (i32.const 0) (call $sched_yield))"""
+    runtime.run(guest(body, "amd_gpu_alloc", "sched_yield"))
+    assert bytes(runtime.memory.read(0, 4)) == bytes(4)
+
+
+CLOCK = "(i32.store (i32.const 0) (call $clock_time_get (i32.const {}) (i64.const -1) (i32.const {})))"
+
+
+@pytest.mark.parametrize("clock", [0, 1])
+@pytest.mark.parametrize("place", [8, 9, 12, PAGE - 8])
+def test_a_clock_is_read_into_any_place_of_the_memory(make: Make, clock: int, place: int) -> None:
+    runtime = make(clock=lambda: 0x0102030405060708)
+    runtime.run(guest("(i32.store (i32.const 0) (i32.const 9))" + CLOCK.format(clock, place), "clock_time_get"))
+    assert bytes(runtime.memory.read(place, 8)) == bytes.fromhex("0807060504030201")
+    assert bytes(runtime.memory.read(0, 8)) == bytes(8)
+
+
+@pytest.mark.parametrize(("clock", "place"), [(0, PAGE - 7), (1, PAGE - 7), (0, PAGE), (1, -8), (0, -1)])
+def test_a_clock_is_read_into_no_other_place(make: Make, clock: int, place: int) -> None:
+    with pytest.raises(SandboxError) as caught:
+        make().run(guest(CLOCK.format(clock, place), "clock_time_get"))
+    assert caught.value.code == GUEST_ARGUMENT
+
+
+@pytest.mark.parametrize("clock", [2, 3, -1, -(2**31)])
+def test_a_clock_that_does_not_exist_is_a_number_for_the_guest(make: Make, clock: int) -> None:
+    runtime = make()
+    runtime.run(guest(CLOCK.format(clock, -1), "clock_time_get"))
+    assert bytes(runtime.memory.read(0, 4)) == struct.pack("<I", 28)
+
+
+@pytest.mark.parametrize(("result", "seen"), [(0, 0), (7, 7), (-1, 2**32 - 1)])
+def test_a_guest_is_entered_with_unsigned_parameters_and_results(make: Make, result: int, seen: int) -> None:
+    store = make().store
+    text = f"""(module (global (export "given") (mut i32) (i32.const 0))
+      (func (export "none")) (func (export "trap") unreachable)
+      (func (export "two") (param i32 i32) (result i32)
+        (global.set 0 (local.get 1)) (if (i32.lt_s (local.get 0) (i32.const 0)) (then unreachable))
+        (i32.const {result})))"""
+    exports = Instance(store, Module(store.engine, bytes(wat2wasm(text))), []).exports(store)
+    functions = {name: exports[name] for name in ("none", "two", "trap")}
+    assert enter(store, functions["none"]) == 0  # type: ignore[arg-type]
+    assert enter(store, functions["two"], 5, 2**32 - 2) == seen  # type: ignore[arg-type]
+    assert exports["given"].value(store) == -2  # type: ignore[union-attr]
+    for name, parameters in (("trap", ()), ("two", (2**31, 0))):
+        with pytest.raises(Trap):
+            enter(store, functions[name], *parameters)  # type: ignore[arg-type]
+    with pytest.raises(WasmtimeError, match="another type"):
+        enter(store, functions["two"], 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), MemoryError(), KeyboardInterrupt(), RecursionError()])

@@ -23,7 +23,6 @@ from ringfence.agent.confine.shares import niceness
 from ringfence.agent.errors import SandboxError
 from ringfence.agent.sandbox import exchange, files, monitor
 from ringfence.agent.sandbox.children import Child, Children
-from ringfence.agent.sandbox.compiling import Verdict
 from ringfence.agent.sandbox.exchange import Refusal
 from ringfence.agent.sandbox.levels import Level, ResultType
 from ringfence.agent.sandbox.modules import Compiled, Modules, ModuleStore, Wanted, compiled_from, open_store
@@ -33,6 +32,7 @@ from ringfence.agent.sandbox.port import GuestError, GuestJob, Limits
 from ringfence.agent.sandbox.process import ProcessSandbox
 from ringfence.agent.sandbox.results import MAX_JSON, check_result
 from ringfence.agent.sandbox.validation import Report
+from ringfence.agent.sandbox.verdicts import Verdict
 
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 
@@ -116,12 +116,12 @@ async def test_a_compiler_has_its_jobs_share_and_is_listed(watched: Opened, limi
         await until(lambda: bool(children.compilers) and children.compilers[0].pid > 0)
         pid = children.compilers[0].pid
         await until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == niceness(16) + os.nice(0))
-        (active,) = sandbox.active()
+        (active,) = sandbox.active_kernels()
         assert (active.job_id, active.limits.compute_units, active.usage.cpu_ms) == ("slow", 16, 0)
         assert active.usage.wall_ms > 0
         running.cancel()
         await asyncio.wait({running})
-        assert sandbox.active() == ()
+        assert sandbox.active_kernels() == ()
 
 
 @pytest.mark.parametrize("number", [signal.SIGXCPU, signal.SIGABRT], ids=["time", "memory"])

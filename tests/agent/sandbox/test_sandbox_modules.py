@@ -15,7 +15,6 @@ import wasmtime
 from ringfence.agent.errors import WORKER_LOST, SandboxError
 from ringfence.agent.sandbox import files
 from ringfence.agent.sandbox.children import Child, Children
-from ringfence.agent.sandbox.compiling import Verdict
 from ringfence.agent.sandbox.exchange import Refusal
 from ringfence.agent.sandbox.levels import Level
 from ringfence.agent.sandbox.modules import Compiled, Modules, ModuleStore, Wanted, open_store
@@ -23,6 +22,7 @@ from ringfence.agent.sandbox.orders import CompileOrder, Order
 from ringfence.agent.sandbox.port import GuestJob, Limits
 from ringfence.agent.sandbox.process import ProcessSandbox
 from ringfence.agent.sandbox.validation import Report
+from ringfence.agent.sandbox.verdicts import Verdict
 
 MIB = 1 << 20
 NAME, OTHER = "a" * 64, "b" * 64

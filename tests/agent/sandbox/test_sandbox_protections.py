@@ -126,6 +126,7 @@ def test_a_configuration_cannot_accept_anything_else(tmp_path: Path, name: str) 
     with pytest.raises(ConfigError) as caught:
         configured(tmp_path, f'[sandbox]\naccept_missing = ["landlock", "{name}"]')
     assert (caught.value.field, caught.value.line) == ("sandbox.accept_missing[1]", 7)
+    assert "; it takes landlock, namespaces." in caught.value.message
 
 
 def test_a_configuration_has_a_ceiling_for_compute_units(tmp_path: Path) -> None:
@@ -140,5 +141,20 @@ def test_a_configuration_names_what_is_watched(tmp_path: Path) -> None:
     lines = '[sandbox.monitor]\ncheckpoint_gap_ms = 500\nkill = ["checkpoints"]'
     monitor = configured(tmp_path, lines).sandbox.monitor
     assert (monitor.checkpoint_gap_ms, [watched.value for watched in monitor.kill]) == (500, ["checkpoints"])
-    with pytest.raises(ConfigError, match="invalid enum value 'cpu'"):
+    with pytest.raises(ConfigError, match="'cpu'; it takes processor, memory, commands, checkpoints"):
         configured(tmp_path, '[sandbox.monitor]\nkill = ["cpu"]')
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ('kill = ["commands"]', "'commands', which commands_per_second = 0 leaves unwatched"),
+        ('kill = ["processor", "checkpoints"]', "'checkpoints', which checkpoint_gap_ms = 0 leaves unwatched"),
+        ('processor_percent = 0\nkill = ["processor"]', "'processor', which processor_percent = 0"),
+        ('memory_percent = 0\nkill = ["memory"]', "'memory', which memory_percent = 0"),
+    ],
+)
+def test_a_configuration_kills_for_nothing_that_it_does_not_watch(tmp_path: Path, lines: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as caught:
+        configured(tmp_path, f"[sandbox.monitor]\n{lines}")
+    assert (caught.value.field, caught.value.line) == ("sandbox.monitor", 6)

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, suppress
@@ -161,7 +162,7 @@ async def test_a_zygote_that_is_killed_ends_its_jobs_and_the_next_one_gets_anoth
     with open_sandbox(hostile_zygote(*words)) as sandbox:
         (zygote,) = children(os.getpid()) - before
         jobs = [asyncio.create_task(sandbox.run(GuestJob(FOREVER, b"", limits))) for _ in range(3)]
-        await until(lambda: len(sandbox.active()) == 3)
+        await until(lambda: len(sandbox.active_kernels()) == 3)
         old = descendants(zygote)
         # The one that forks: where there are namespaces, the first process in them.
         os.kill(min(children(zygote)) if not words else zygote, signal.SIGKILL)
@@ -302,3 +303,11 @@ def test_a_program_that_is_no_zygote(command: tuple[str, ...]) -> None:
         Children(command)
     assert caught.value.code == WORKER_LOST
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_agent_loads_neither_the_runtime_nor_what_reads_modules() -> None:
+    code = "import ringfence.agent.daemon, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "ringfence.agent.sandbox.modules" in loaded
+    forbidden = ("wasmtime", "numpy", "ringfence.agent.sandbox.validation", "ringfence.agent.sandbox.wasm")
+    assert [name for name in loaded if name.startswith(forbidden)] == []

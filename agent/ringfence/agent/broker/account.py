@@ -2,8 +2,8 @@
 
 The broker counts there with every command, so that the account holds whenever the broker is killed. Sans-IO.
 
-Account file, little-endian u64s: `_MAGIC` once the broker serves, commands, launches, gates, measurements, and the
-bytes of the pool at its fullest.
+Account file, little-endian u64s: `_MAGIC` once the broker serves, commands, launches, gates, measurements, the bytes
+of the pool at its fullest, and the batches that no healthy worker sends.
 """
 
 from __future__ import annotations
@@ -12,22 +12,26 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-_FILE: Final = struct.Struct("<6Q")
+_FILE: Final = struct.Struct("<7Q")
 _MAGIC: Final = int.from_bytes(b"rf-count", "little")
 ACCOUNT_BYTES: Final = _FILE.size
-COMMANDS, LAUNCHES, GATES, MEASUREMENTS, PEAK_GPU_BYTES = range(1, 6)
+COMMANDS, LAUNCHES, GATES, MEASUREMENTS, PEAK_GPU_BYTES, FORGED_BATCHES = range(1, 7)
 """Where each figure stands in what `begin` gives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a job did with its devices. Only what was executed counts; `peak_gpu_bytes` is its pool at its fullest."""
+    """What a job did with its devices. Only what was executed counts; `peak_gpu_bytes` is its pool at its fullest.
+
+    `forged_batches` were refused for breaking the ring's rules, which only a worker that was taken over does.
+    """
 
     commands: int = 0
     launches: int = 0
     gates: int = 0
     measurements: int = 0
     peak_gpu_bytes: int = 0
+    forged_batches: int = 0
 
 
 def begin(file: memoryview) -> memoryview:

@@ -10,8 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ringfence.agent.broker import account
-from ringfence.agent.broker.account import COMMANDS, GATES, LAUNCHES, MEASUREMENTS, PEAK_GPU_BYTES, Usage
-from ringfence.agent.errors import DEVICE_ARGUMENT, MEMORY_LIMIT, QUANTUM_DISABLED, SandboxError
+from ringfence.agent.broker.account import (
+    COMMANDS,
+    FORGED_BATCHES,
+    GATES,
+    LAUNCHES,
+    MEASUREMENTS,
+    PEAK_GPU_BYTES,
+    Usage,
+)
+from ringfence.agent.errors import BROKER_PROTOCOL, DEVICE_ARGUMENT, MEMORY_LIMIT, QUANTUM_DISABLED, SandboxError
 from ringfence.agent.gpu.port import GpuDevice
 from ringfence.agent.quantum.gates import unpack_basis, unpack_gate
 from ringfence.agent.quantum.port import QuantumDevice
@@ -80,6 +88,8 @@ class Broker:
 
     def refuse(self, error: SandboxError) -> Refusal:
         """End the job: `error` as an answer, to this and to every later batch."""
+        if error.code is BROKER_PROTOCOL:
+            self._counted[FORGED_BATCHES] += 1
         self._refusal = Refusal(error.code.name, f"{error.message} {error.hint}".rstrip())
         return self._refusal
 

@@ -22,16 +22,7 @@ from ringfence.agent.sandbox.engines import PROFILES, engine, profile
 from ringfence.agent.sandbox.exchange import Refusal, readable
 from ringfence.agent.sandbox.lockdown import MAX_COMPILED, Lockdown
 from ringfence.agent.sandbox.orders import CompileOrder
-from ringfence.agent.sandbox.validation import Report
-
-MAX_VERDICT = 1024 * 1024
-
-
-class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a module came to: what the checks found, and why it is refused, if it is."""
-
-    report: Report | None
-    refusal: Refusal | None
+from ringfence.agent.sandbox.verdicts import MAX_VERDICT, Verdict, too_much
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +87,6 @@ def _complaint(machine: Engine, code: bytes) -> str:
     except WasmtimeError as error:
         return str(error).splitlines()[0]
     return ""
-
-
-def too_much() -> SandboxError:
-    """What is said of a module that no compiler can take in within its limits."""
-    return SandboxError(
-        MODULE_INVALID,
-        "Compiling the module took more than the compiler may have.",
-        field="module",
-        hint="Send a smaller module, or split its largest functions.",
-    )
 
 
 def _uncompilable(error: WasmtimeError) -> SandboxError:

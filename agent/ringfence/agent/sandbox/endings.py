@@ -142,6 +142,7 @@ def _usage(limits: Limits, head: ResultHead, ended: Ended, counters: account.Usa
         measurements=counted.measurements,
         checkpoints=min(left.checkpoints, MOST_COUNTED),
         peak_gpu_bytes=min(counted.peak_gpu_bytes, limits.gpu_memory_bytes),
+        forged_batches=counted.forged_batches,
     )
 
 

@@ -1,19 +1,23 @@
 """Links a guest to its host functions: through the shim, by wasmtime's unchecked C functions, a call at a time.
 
 `wasmtime.Func` would convert every parameter and look its function up: 8 µs a call. Here a host function has no
-parameters at all, because the shim leaves them in its memory, and costs less than a tenth of that.
+parameters at all, because the shim leaves them in its memory, and costs less than a tenth of that. A worker has one
+thread, so its guest is called with the interpreter's lock held: no host call waits to take it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Callable
 from typing import Final
 
-from wasmtime import Engine, FuncType, Instance, Linker, Module, Store, WasmtimeError
+from wasmtime import Engine, Func, FuncType, Instance, Linker, Module, Store, WasmtimeError
 from wasmtime import _bindings as wasmtime_c
 from wasmtime._exportable import AsExtern
-from wasmtime._extern import wrap_extern
+from wasmtime._extern import get_extern_ptr, wrap_extern
+from wasmtime._ffi import dll
+from wasmtime._func import enter_wasm
 
 from ringfence.agent.sandbox import shim
 from ringfence.agent.sandbox.hostcalls import Channel, HostCalls, HostFunction
@@ -25,6 +29,16 @@ from ringfence.agent.sandbox.wasi import Wasi
 _CALLBACK: Final = ctypes.CFUNCTYPE(ctypes.c_size_t)
 _NO_FINALIZER: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
 _NO_PARAMETERS: Final = struct.Struct("")
+_I32: Final = 0  # WASMTIME_I32 (wasmtime/val.h)
+_CLOCK: Final = (WASI, "clock_time_get")
+# wasmtime_func_call as a function that keeps the interpreter's lock; `wasmtime.Func` lets go of it.
+_ENTER: Final = ctypes.PYFUNCTYPE(
+    ctypes.POINTER(wasmtime_c.wasmtime_error_t),
+    ctypes.POINTER(wasmtime_c.wasmtime_context_t),
+    ctypes.POINTER(wasmtime_c.wasmtime_func_t),
+    *(ctypes.POINTER(wasmtime_c.wasmtime_val_t), ctypes.c_size_t) * 2,
+    ctypes.POINTER(ctypes.POINTER(wasmtime_c.wasm_trap_t)),
+)(("wasmtime_func_call", dll))
 _UNREACHABLE: Final = wasmtime_c.wasmtime_trap_code_enum.WASMTIME_TRAP_CODE_UNREACHABLE_CODE_REACHED.value
 
 
@@ -40,12 +54,15 @@ class Host:
         self._failure: BaseException | None = None
         self._calls: HostCalls | None = None
         self._functions: dict[str, HostFunction] = {}
+        self._clocks: list[Callable[[], int]] = []
         # ctypes callbacks live as long as the objects that wrap them.
         self._callbacks: list[object] = []
         self._linker = Linker(engine)
         for one in shim.HOSTED:
-            self._define(shim.exported(one.module, one.name), shim.parameters(one))
-        self._define(shim.FLUSH, _NO_PARAMETERS)
+            name = shim.exported(one.module, one.name)
+            any_call = self._passing_on(name, shim.parameters(one))
+            self._define(name, self._clock(any_call) if (one.module, one.name) == _CLOCK else any_call)
+        self._define(shim.FLUSH, self._passing_on(shim.FLUSH, _NO_PARAMETERS))
         self._shim = self._linker.instantiate_pre(compiled or Module(engine, shim.binary()))
 
     def open(self, store: Store) -> None:
@@ -69,6 +86,7 @@ class Host:
         """
         wanted = [IMPORTS[(one.module, one.name or "")] for one in module.imports]
         functions = wasi.functions()
+        self._clocks[:] = wasi.clocks
         self._functions.update(
             (shim.exported(WASI, one.name), functions[one.name]) for one in wanted if one.module == WASI
         )
@@ -99,22 +117,51 @@ class Host:
         )
         return wrap_extern(found)
 
-    def _define(self, name: str, parameters: struct.Struct) -> None:
-        """Offer the shim a host function called `name`, whose `parameters` lie in the shim's memory."""
+    def _passing_on(self, name: str, parameters: struct.Struct) -> Callable[[], int]:
+        """What calls the host function `name` with the `parameters` that lie in the shim's memory."""
         # Names of this function are quicker to reach than those of a module or an object, and every call pays for it.
-        functions, memory, unpack = self._functions, self._memory.shim, parameters.unpack_from
-        results, parameters_at = memory[shim.RESULT : shim.RESULT + 8].cast("Q"), shim.PARAMETERS
+        functions, failed, unpack = self._functions, self._failed, parameters.unpack
+        given = self._memory.shim[shim.PARAMETERS : shim.PARAMETERS + parameters.size]
+        results = self._memory.shim[shim.RESULT : shim.RESULT + 8].cast("Q")
 
         def call() -> int:
             try:
-                result = functions[name](*unpack(memory, parameters_at))
-                if result is not None:
+                result = functions[name](*unpack(given))
+                if result:  # the shim has put 0 there
                     results[0] = result
             except BaseException as error:  # noqa: BLE001 - ctypes would print and forget it; raise_failure raises it
-                self._failure = error
-                return _trap()
+                return failed(error)
             return 0
 
+        return call
+
+    def _clock(self, any_call: Callable[[], int]) -> Callable[[], int]:
+        """`clock_time_get` of a clock that there is, in one step, and of another by `any_call`.
+
+        A guest may read the clock thousands of times a second, and the way of all calls takes twice as long.
+        """
+        clocks, put_u64, failed = self._clocks, self._memory.put_u64, self._failed
+        words = self._memory.shim[shim.PARAMETERS : shim.PARAMETERS + 24].cast("I")
+
+        def call() -> int:
+            try:
+                clock = words[0]
+                if clock > 1:
+                    return any_call()
+                put_u64(words[4], clocks[clock]())
+            except BaseException as error:  # noqa: BLE001 - as above
+                return failed(error)
+            return 0
+
+        return call
+
+    def _failed(self, error: BaseException) -> int:
+        """Keep what ends the guest; the trap that ends it."""
+        self._failure = error
+        return _trap()
+
+    def _define(self, name: str, call: Callable[[], int]) -> None:
+        """Offer the shim a host function called `name`."""
         callback, nothing = _CALLBACK(call), FuncType([], [])
         self._callbacks.append(callback)
         error = wasmtime_c.wasmtime_linker_define_func_unchecked(
@@ -130,6 +177,23 @@ class Host:
         )
         if error:
             raise ValueError(f"the host function {name} cannot be defined")
+
+
+def enter(store: Store, function: Func, *parameters: int) -> int:
+    """Call a guest's function of i32 parameters, at most one i32 result, both unsigned; 0 without a result.
+
+    Raises what calling it would: `wasmtime.Trap` or `wasmtime.WasmtimeError`.
+    """
+    given = (wasmtime_c.wasmtime_val_t * len(parameters))()
+    for value, parameter in zip(given, parameters, strict=True):
+        value.kind, value.of.i32 = _I32, parameter
+    results = len(function.type(store).results)
+    result = (wasmtime_c.wasmtime_val_t * results)()
+    context, raw = wasmtime_c.wasmtime_store_context(store.ptr()), get_extern_ptr(function).of.func
+    with enter_wasm(store) as trap:
+        if _ENTER(context, ctypes.byref(raw), given, len(parameters), result, results, trap):
+            raise WasmtimeError("the guest's function is of another type")
+    return result[0].of.i32 & 0xFFFF_FFFF if results else 0
 
 
 def _trap() -> int:

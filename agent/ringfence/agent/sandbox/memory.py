@@ -53,7 +53,7 @@ class GuestMemory:
         self._page = self.shim[shim.PROGRESS : shim.PROGRESS + progress.PAGE_BYTES]
         self._base = 0
         self._reserved = 0
-        self._bytes = memoryview(b"")
+        self._view(memoryview(b""))
         # ctypes callbacks live as long as the objects that wrap them.
         self._get_shim = wasmtime_c.wasmtime_memory_get_callback_t(self._shim_extent)
         self._grow_shim = wasmtime_c.wasmtime_memory_grow_callback_t(_never_grows)
@@ -109,13 +109,23 @@ class GuestMemory:
         """Write a u32 into the guest. Raises `sandbox.bad_argument` outside the memory."""
         if offset > self.size - 4:
             raise self._outside(offset, 4)
-        _PUT_U32(self._bytes, offset, value)
+        if offset & 3:
+            _PUT_U32(self._bytes, offset, value)
+        else:
+            self._u32s[offset >> 2] = value
 
     def put_u64(self, offset: int, value: int) -> None:
         """Write a u64 into the guest. Raises `sandbox.bad_argument` outside the memory."""
         if offset > self.size - 8:
             raise self._outside(offset, 8)
-        _PUT_U64(self._bytes, offset, value)
+        if offset & 7:
+            _PUT_U64(self._bytes, offset, value)
+        else:
+            self._u64s[offset >> 3] = value
+
+    def _view(self, memory: memoryview) -> None:
+        """Reach the guest's bytes as `memory`; a word at its own place is written in half the time of another."""
+        self._bytes, self._u32s, self._u64s = memory, memory.cast("I"), memory.cast("Q")
 
     def _outside(self, offset: int, length: int) -> SandboxError:
         return SandboxError(
@@ -140,7 +150,7 @@ class GuestMemory:
         if not self._mapper.open(base, minimum):
             return _refusal(b"the memory cannot be had")
         self._base, self._reserved, self.size = base, reserved, minimum
-        self._bytes = bytes_at(base, reserved)
+        self._view(bytes_at(base, reserved))
         self._grew(minimum)
         return self._hand_out(out, self._get_guest, self._grow_guest)
 

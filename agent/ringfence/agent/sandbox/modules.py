@@ -30,11 +30,11 @@ import msgspec
 
 from ringfence.agent.confine.shares import ALL
 from ringfence.agent.sandbox import files
-from ringfence.agent.sandbox.compiling import MAX_VERDICT, Verdict, too_much
 from ringfence.agent.sandbox.exchange import COMPILER_CODES, Refusal
 from ringfence.agent.sandbox.imports import IMPORTS
 from ringfence.agent.sandbox.levels import Level
 from ringfence.agent.sandbox.lockdown import MAX_COMPILED
+from ringfence.agent.sandbox.verdicts import MAX_VERDICT, Verdict, too_much
 
 MIB: Final = 1024 * 1024
 _MAGIC: Final = b"ringfence module cache 1\n"

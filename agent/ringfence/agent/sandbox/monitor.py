@@ -53,10 +53,19 @@ class Watched(enum.StrEnum):
     CHECKPOINTS = "checkpoints"
 
 
+_THRESHOLDS: Final = {
+    Watched.PROCESSOR: "processor_percent",
+    Watched.MEMORY: "memory_percent",
+    Watched.COMMANDS: "commands_per_second",
+    Watched.CHECKPOINTS: "checkpoint_gap_ms",
+}
+
+
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an operator allows every job before its monitor raises an event; 0: not watched.
 
     `memory_percent` is of the job's own limits: its memory, and its output twice. `kill` says what a job is killed for.
+    Raises `ValueError` where that is not watched: whoever wrote it believes that such jobs are killed.
     """
 
     processor_percent: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 150
@@ -64,6 +73,12 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     commands_per_second: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 0
     checkpoint_gap_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)] = 0
     kill: tuple[Watched, ...] = ()
+
+    def __post_init__(self) -> None:
+        for watched in self.kill:
+            threshold = _THRESHOLDS[watched]
+            if not getattr(self, threshold):
+                raise ValueError(f"kill names {watched.value!r}, which {threshold} = 0 leaves unwatched")
 
     def watch(self, limits: Limits, *, began_bytes: int) -> Watch:
         """The watch of one job, whose worker had `began_bytes` of its own memory before the guest ran."""

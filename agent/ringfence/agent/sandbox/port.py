@@ -86,7 +86,8 @@ class Usage:
     from the kernel. `peak_memory_bytes` is the guest's linear memory at its largest, as its worker counted it: one that
     a guest took over may say anything, but nothing beyond the limit is believed. The counters come from the device
     broker, `peak_gpu_bytes` at most the limit, and stand where they stood when it was killed; `checkpoints` alone is
-    the worker's word too.
+    the worker's word too. `forged_batches` says how often the worker broke the rules of its ring, which no guest can
+    make it do that has not taken it over: whatever else came of the job, that was an attempt to get out.
     """
 
     wall_ms: float
@@ -98,6 +99,7 @@ class Usage:
     measurements: int = 0
     checkpoints: int = 0
     peak_gpu_bytes: int = 0
+    forged_batches: int = 0
 
 
 @dataclass(frozen=True, slots=True)

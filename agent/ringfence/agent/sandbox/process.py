@@ -24,7 +24,6 @@ from ringfence.agent.errors import LIMIT_OUT_OF_RANGE, PROCESS_STUCK, WORKER_LOS
 from ringfence.agent.gpu.pool import MAX_POOL
 from ringfence.agent.sandbox import endings, files, progress
 from ringfence.agent.sandbox.children import ZYGOTE, Child, Children
-from ringfence.agent.sandbox.compiling import Verdict
 from ringfence.agent.sandbox.endings import Ended, Left
 from ringfence.agent.sandbox.exchange import OUTPUT_OFFSET
 from ringfence.agent.sandbox.levels import Level
@@ -34,6 +33,7 @@ from ringfence.agent.sandbox.monitor import ActiveKernel, Event, Thresholds
 from ringfence.agent.sandbox.orders import CompileOrder, DevicesOrder, GuestOrder
 from ringfence.agent.sandbox.port import GuestError, GuestJob, Outcome, Usage
 from ringfence.agent.sandbox.results import check_result
+from ringfence.agent.sandbox.verdicts import Verdict
 from ringfence.agent.sandbox.watching import Running, Watcher
 
 _BROKER_GRACE_S: Final = 1.0
@@ -116,7 +116,7 @@ class ProcessSandbox:
         with ExitStack() as stack:
             return (await self._modules.get(wanted, stack)).verdict
 
-    def active(self) -> tuple[ActiveKernel, ...]:
+    def active_kernels(self) -> tuple[ActiveKernel, ...]:
         """The jobs that run now or are being compiled, the oldest first."""
         return tuple(running.now() for running in self._running.values())
 

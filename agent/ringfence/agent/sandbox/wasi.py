@@ -90,11 +90,11 @@ class Wasi:
     ) -> None:
         self.output = bytearray()
         self.diagnostics = bytearray()
+        self.clocks = clocks
         self._memory = memory
         self._input = standard_input
         self._at = 0
         self._output_limit = output_limit
-        self._clocks = clocks
         self._random = random
         self._sleep = sleep
         self._streams = {
@@ -144,15 +144,15 @@ class Wasi:
         return SUCCESS
 
     def _clock_res_get(self, clock: int, result: int) -> int:
-        if clock >= len(self._clocks):
+        if clock >= len(self.clocks):
             return INVAL
         self._memory.put_u64(result, _RESOLUTION_NS)
         return SUCCESS
 
     def _clock_time_get(self, clock: int, _precision: int, result: int) -> int:
-        if clock >= len(self._clocks):
+        if clock >= len(self.clocks):
             return INVAL
-        self._memory.put_u64(result, self._clocks[clock]())
+        self._memory.put_u64(result, self.clocks[clock]())
         return SUCCESS
 
     def _fd_close(self, descriptor: int) -> int:
@@ -262,7 +262,7 @@ class Wasi:
         memory.read(events, wasi_polling.EVENT_BYTES * count)
         memory.read(result, 4)
         try:
-            happened = wasi_polling.poll(given, clocks=self._clocks, ready=self._ready, sleep=self._sleep)
+            happened = wasi_polling.poll(given, clocks=self.clocks, ready=self._ready, sleep=self._sleep)
         except ValueError:
             return INVAL
         memory.write(events, happened)

@@ -13,12 +13,12 @@ from wasmtime import Engine, Func, Instance, Memory, Module, Store, Trap, Wasmti
 from ringfence.agent.confine import shares
 from ringfence.agent.errors import GUEST_EXIT, GUEST_TRAP, INPUT_TOO_LARGE, MEMORY_LIMIT, MODULE_INVALID, SandboxError
 from ringfence.agent.mapping import Mapper
-from ringfence.agent.sandbox import exchange
+from ringfence.agent.sandbox import exchange, shim
 from ringfence.agent.sandbox.channel import RingChannel
 from ringfence.agent.sandbox.engines import PROFILES, engine, profile
 from ringfence.agent.sandbox.exchange import OUTPUT_OFFSET, PHASE_RUNNING, Refusal, Report
 from ringfence.agent.sandbox.levels import Level
-from ringfence.agent.sandbox.linking import Host
+from ringfence.agent.sandbox.linking import Host, enter
 from ringfence.agent.sandbox.lockdown import Lockdown
 from ringfence.agent.sandbox.memory import GuestMemory
 from ringfence.agent.sandbox.orders import GuestOrder
@@ -26,6 +26,9 @@ from ringfence.agent.sandbox.wasi import GuestExit, Wasi
 
 _MAX_TABLE_ELEMENTS = 1_000_000
 _PAGE = 65_536
+# Of a function's name in a message; the guest chooses it.
+_MAX_NAME: Final = 64
+_NO_OFFSET: Final = 2**64 - 1
 # The profile whose store is ready before the job is known: that of the default level.
 _USUAL: Final = profile(Level.HIGH)
 _CLOCKS: Final = (time.time_ns, time.monotonic_ns)
@@ -200,19 +203,18 @@ def _run(instantiate: Callable[[], Instance], guest: Guest) -> None:
 
 def _call(instance: Instance, guest: Guest) -> int:
     """Call the entry point; its status, 0 for a command that returns."""
-    exports = instance.exports(guest.store)
+    store, exports = guest.store, instance.exports(guest.store)
     if guest.entry == "command":
-        cast(Func, exports["_start"])(guest.store)
-        return 0
+        return enter(store, cast(Func, exports["_start"]))
     if "_initialize" in exports:
-        cast(Func, exports["_initialize"])(guest.store)
+        enter(store, cast(Func, exports["_initialize"]))
     length = len(guest.input)
     if "ringfence_alloc" in exports:
-        address = int(cast(Func, exports["ringfence_alloc"])(guest.store, length)) & 0xFFFF_FFFF
+        address = enter(store, cast(Func, exports["ringfence_alloc"]), length)
     else:
-        address = _grow(cast(Memory, exports["memory"]), guest.store, length)
+        address = _grow(cast(Memory, exports["memory"]), store, length)
     guest.runtime.memory.write(address, guest.input)
-    return int(cast(Func, exports["main"])(guest.store, _signed(address), _signed(length)))
+    return enter(store, cast(Func, exports["main"]), address, length)
 
 
 def _grow(memory: Memory, store: Store, length: int) -> int:
@@ -235,10 +237,6 @@ def _view(mapper: Mapper, descriptor: int) -> memoryview:
     return mapper.sealed(descriptor, size) if size else memoryview(b"")
 
 
-def _signed(value: int) -> int:
-    return value - (1 << 32) if value >= 1 << 31 else value
-
-
 def _raise_if_outgrown(memory: GuestMemory) -> None:
     """A guest that ended badly while its last request for memory stood refused has outgrown its memory."""
     if memory.denied:
@@ -253,7 +251,20 @@ def _raise_if_outgrown(memory: GuestMemory) -> None:
 def _trapped(trap: Trap) -> SandboxError:
     code = trap.trap_code
     name = code.name.lower().replace("_", " ") if code is not None else "an unknown trap"
-    return SandboxError(GUEST_TRAP, f"The guest trapped: {name}.", hint="Run it under a debugger with the same input.")
+    return SandboxError(
+        GUEST_TRAP, f"The guest trapped: {name}{_place(trap)}.", hint="Run it under a debugger with the same input."
+    )
+
+
+def _place(trap: Trap) -> str:
+    """Where the guest trapped, as far as the runtime knows. A stack may run out in the shim, which is not named."""
+    frame = next((one for one in trap.frames if one.module_name != shim.NAME), None)
+    if frame is None:
+        return ""
+    name = exchange.readable((frame.func_name or "")[:_MAX_NAME]).strip()
+    function = f", in function {frame.func_index}{f' ({name})' if name else ''}"
+    # A stack that ran out has no offset: the runtime then gives all ones.
+    return function if frame.module_offset == _NO_OFFSET else f"{function}, at offset {frame.module_offset:#x}"
 
 
 def _exit_status(status: int, diagnostics: bytearray) -> SandboxError:

@@ -4,9 +4,9 @@ Pure: bytes in, a report out. No check runs anything of the module or needs the 
 """
 
 from ringfence.agent.sandbox.validation.checking import refusal, validate
-from ringfence.agent.sandbox.validation.report import Entry, Finding, Report, decode_report, encode_report
 from ringfence.agent.sandbox.validation.subject import Check
 from ringfence.agent.sandbox.validation.table import CHECKS, checks
+from ringfence.agent.sandbox.verdicts import Entry, Finding, Report, decode_report, encode_report
 
 __all__ = [
     "CHECKS",

@@ -12,9 +12,9 @@ from ringfence.agent.sandbox.levels import Level
 from ringfence.agent.sandbox.port import MAX_MODULE_BYTES
 from ringfence.agent.sandbox.validation import control, quantum, structure
 from ringfence.agent.sandbox.validation.calls import NO_CALLS, call_graph
-from ringfence.agent.sandbox.validation.report import Finding, Report
 from ringfence.agent.sandbox.validation.subject import Check, Found, Subject
 from ringfence.agent.sandbox.validation.table import CHECKS, FORMAT, LAYER, SIZE, SPECIFICATION, checks
+from ringfence.agent.sandbox.verdicts import Finding, Report
 from ringfence.agent.sandbox.wasm import MalformedModule, OversizedModule, decode_module, read_flow
 from ringfence.terminal import printable
 

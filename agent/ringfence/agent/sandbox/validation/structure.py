@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ringfence.agent.sandbox.imports import IMPORTS
-from ringfence.agent.sandbox.validation.report import Entry
 from ringfence.agent.sandbox.validation.subject import Found, Subject
+from ringfence.agent.sandbox.verdicts import Entry
 from ringfence.agent.sandbox.wasm import PAGE, Constant, Export, FunctionType, Imported, Kind
 from ringfence.terminal import printable
 

@@ -1,13 +1,20 @@
-"""What the checks of a level found in a module, and how that travels from the process that checked it."""
+"""What a module came to: what the checks of its level found, and how that travels from the process that checked it.
+
+The agent reads these. It loads neither the checks nor the runtime.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from ringfence.agent.errors import WORKER_LOST, SandboxError
+from ringfence.agent.errors import MODULE_INVALID, WORKER_LOST, SandboxError
+from ringfence.agent.sandbox.exchange import Refusal
 from ringfence.agent.sandbox.levels import Level
+
+MAX_VERDICT: Final = 1024 * 1024
+"""Bytes of a verdict as it travels."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
@@ -47,6 +54,23 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def refused(self) -> bool:
         """Whether any check refused the module."""
         return any(finding.refused for finding in self.findings)
+
+
+class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a module came to: what the checks found, and why it is refused, if it is."""
+
+    report: Report | None
+    refusal: Refusal | None
+
+
+def too_much() -> SandboxError:
+    """What is said of a module that no compiler can take in within its limits."""
+    return SandboxError(
+        MODULE_INVALID,
+        "Compiling the module took more than the compiler may have.",
+        field="module",
+        hint="Send a smaller module, or split its largest functions.",
+    )
 
 
 def encode_report(report: Report) -> bytes:
