@@ -16,6 +16,7 @@ DUPLICATE_ID = Code("policy.duplicate_id", Kind.CONFLICT)
 BAD_CASE = Code("policy.bad_case", Kind.INVALID)
 TOO_LARGE = Code("policy.too_large", Kind.TOO_LARGE)
 TOO_COMPLEX = Code("policy.too_complex", Kind.TOO_LARGE)
+ROLLED_BACK = Code("policy.rolled_back", Kind.CONFLICT)
 BAD_QUERY = Code("policy.bad_query", Kind.INVALID)
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from ringfence.client.bench import audit, crypto, sandbox, spine
+from ringfence.client.bench import audit, crypto, policy, sandbox, spine
 from ringfence.terminal import print_json
 
 
@@ -32,6 +32,7 @@ class Benchmark(Protocol):
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "audit": audit,
     "crypto": crypto,
+    "policy": policy,
     "sandbox": sandbox,
     "spine": spine,
 }
