@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ringfence import audit
 from ringfence.audit import Operator, Record
 from ringfence.audit.records import encode_data
 from ringfence.plugin.errors import GateError
@@ -119,6 +120,11 @@ def test_a_snapshot_that_was_not_completed_does_not_count() -> None:
 def test_a_snapshot_whose_beginning_the_log_has_lost_does_not_count() -> None:
     assert history(taken_record(3, DIGEST)).digest == ""
     assert history(begun_record(2), taken_record(3, DIGEST)).digest == ""
+
+
+def test_an_end_that_names_nobody_is_held_against_everybody() -> None:
+    closed = audit.Session(event="closed", session="", principal="")
+    assert not history(begun_record(1), taken_record(1, DIGEST), closed).revives(session())
 
 
 EVENTS = st.lists(st.sampled_from(["begin", "take", "end a", "end b", "other"]), max_size=20)

@@ -144,6 +144,7 @@ class _Since:
 
     names: set[str] = field(default_factory=set)
     wide: list[Revocation] = field(default_factory=list)
+    everything: bool = False
 
 
 class History:
@@ -177,7 +178,10 @@ class History:
                 if record.session:
                     since.names.add(record.session)
                 else:
-                    since.wide.append(_wide(record))
+                    # A record that says not whose sessions ended is held against all of them.
+                    wide = _wide(record)
+                    since.wide += wide
+                    since.everything |= not wide
 
     def revives(self, session: Session) -> bool:
         """Whether a session of the newest snapshot may live on: nothing has ended or changed it since.
@@ -185,7 +189,8 @@ class History:
         One that was changed does not, because the log does not say how.
         """
         since = self._since
-        return session.name not in since.names and not any(one.covers(session) for one in since.wide)
+        ended = since.everything or session.name in since.names
+        return not ended and not any(one.covers(session) for one in since.wide)
 
 
 def begun_record(generation: int) -> Operator:
@@ -198,14 +203,13 @@ def taken_record(generation: int, digest: str) -> Operator:
     return Operator(event="configuration", component=TAKEN, version=str(generation), digest=digest)
 
 
-def _wide(record: SessionRecord) -> Revocation:
+def _wide(record: SessionRecord) -> list[Revocation]:
     fields: tuple[tuple[Of, str], ...] = (
         ("principal", record.principal),
         ("host", record.agent_key_id),
         ("bundle", record.bundle_digest),
     )
-    of, value = next(((of, value) for of, value in fields if value), ("principal", "?"))
-    return Revocation(of, value, record.expires_at)
+    return [Revocation(of, value, record.expires_at) for of, value in fields if value]
 
 
 def _number(text: str) -> int:
