@@ -165,14 +165,7 @@ class Endings:
     def post(self, change: Change) -> None:
         """Has a change carried out by the next steps. Raises `session.endings_capacity`."""
         effect = affected(change)
-        if not any(
-            (
-                effect.selection.session,
-                effect.selection.principal,
-                effect.selection.host,
-                effect.selection.bundle_digest,
-            )
-        ):
+        if effect.selection == Selection():
             raise ValueError("a change touches a selection of sessions, never all")
         if len(self._waiting) >= PENDING and effect not in self._waiting:
             raise GateError(

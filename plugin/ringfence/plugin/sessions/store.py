@@ -35,7 +35,7 @@ class MemorySessions:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         self._names = NameIndex(capacity)
         self._records = Records(capacity)
         # Columns that are read in slices: when each session ends unless it is used, and what scans look for.
@@ -63,11 +63,11 @@ class MemorySessions:
         before = self._names.find(name)
         if before != NOWHERE:
             self._drop(before, name, self._records.take(before), Ended.REPLACED)
-        if self._live >= self._capacity:
+        if self._live >= self.capacity:
             self._lapsed.extend(self._swept(now, 16 * SLICE, 1))
-        if self._live >= self._capacity:
+        if self._live >= self.capacity:
             raise GateError(
-                SESSION_CAPACITY, f"{self._capacity} sessions are open.", hint="Wait until some expire, then try again."
+                SESSION_CAPACITY, f"{self.capacity} sessions are open.", hint="Wait until some expire, then try again."
             )
         place = self._free[-1] if self._free else self._top
         self._principals[place], self._terms[place] = self._records.put(place, name, session)
@@ -182,6 +182,11 @@ class MemorySessions:
         collected = list(self._lapsed)
         self._lapsed.clear()
         return collected + self._swept(now, places, places)
+
+    def clear(self) -> None:
+        """Ends all sessions, whatever their number: for a store that is not in use yet."""
+        for session in list(self.select(Selection())):
+            self.end(session.name)
 
     def dump(self, start: int, places: int = SLICE) -> tuple[list[tuple[Session, int]], int]:
         """Like `scan` for all live sessions, each with when it ends unless it is used."""
