@@ -91,7 +91,8 @@ def payload(assessor: Assessor, encoded: Iterable[bytes]) -> bytes:
 def restored(data: bytes, settings: RiskSettings | None = None) -> Assessor:
     """An assessor that knows what a payload says; `RiskError` risk.state_malformed.
 
-    Without `settings`, those that it was saved under hold: what it scored by then can be explained by them. Where the settings allow fewer principals than were saved, the least important ones are forgotten.
+    Without `settings`, those that it was saved under hold: what was scored by then can be explained by them. Where they
+    allow fewer principals than were saved, the least important ones are forgotten.
     """
     try:
         found = _DECODER.decode(data)
