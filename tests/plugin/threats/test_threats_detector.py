@@ -197,7 +197,7 @@ def test_a_source_that_many_share_is_neither_locked_out_nor_limited(source: str)
 
 def test_reactions_are_as_configured() -> None:
     for name in ("tell", "raise-risk", "step-up", "lock-out"):
-        watched = Watched(ThreatSettings(refusals=Rule(3, 60, name), factor="webauthn"))  # type: ignore[arg-type]
+        watched = Watched(ThreatSettings(refusals=Rule(3, 60, name), factor="webauthn"))
         watched.see(CALLER, 3)
         standing = watched.stands(principal="alice")
         assert watched.told[0].reaction.value == name
