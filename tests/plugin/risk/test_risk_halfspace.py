@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 
 from ringfence.plugin.risk.assessor import Assessor
+from ringfence.plugin.risk.baseline import Sample
 from ringfence.plugin.risk.halfspace import DIMENSIONS, WINDOW, HalfSpaceTrees, place, points
 from ringfence.plugin.risk.settings import RiskSettings
 from tests.plugin.risk.risk_bench import USUAL, features_of, known
@@ -46,8 +47,8 @@ def test_a_place_lies_in_the_unit_cube_whatever_is_asked() -> None:
     assert baseline is not None
     for size in (-1, 0, 2**62):
         for rate in (0.0, 1e9):
-            for change in ({}, {"action": "?", "region": "?"}):
-                where = place(replace(USUAL, size=size, now=now, **change), rate, baseline)
+            for name in ("SubmitJob", "?", ""):
+                where = place(Sample(name, size, name, now), rate, baseline)
                 assert len(where) == DIMENSIONS
                 assert all(0 <= axis <= 1 for axis in where)
 

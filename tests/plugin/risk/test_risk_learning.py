@@ -43,7 +43,8 @@ def test_no_more_than_sixty_requests_an_hour_are_learned() -> None:
     for second in range(3600):
         for _ in range(3):
             assessor.assess(replace(USUAL, size=2**30, now=now + second))
-    assert baseline(assessor).seen - before <= 3600 / SETTINGS.learn_every_s
+    # And the one that waited from before.
+    assert baseline(assessor).seen - before <= 3600 / SETTINGS.learn_every_s + 1
 
 
 def test_a_patient_poisoner_moves_the_threshold_in_an_hour_by_a_bounded_factor() -> None:

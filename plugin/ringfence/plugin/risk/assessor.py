@@ -16,6 +16,7 @@ from ringfence.plugin.risk.baseline import (
     RATE_HALF_LIFE_S,
     REGION,
     Baseline,
+    Sample,
     deviations,
     hour_unusual,
     learn,
@@ -60,7 +61,7 @@ class Assessor:
     def __init__(self, settings: RiskSettings, clock: SteadyClock | None = None) -> None:
         self.settings = settings
         self.clock = SteadyClock() if clock is None else clock
-        self.observations: deque[tuple[str, Features, float]] = deque(maxlen=settings.queue)
+        self.observations: deque[tuple[str, Sample, float]] = deque(maxlen=settings.queue)
         self._principals: Bounded[Baseline] = Bounded(settings.principals, self._worth)
         self._baselines = self._principals.entries
         self._sources: Bounded[_Source] = Bounded(settings.sources, self._guilt)
@@ -80,11 +81,13 @@ class Assessor:
             baseline = self._meet(features.principal, steady)
             baseline.last_region = features.region
         elif baseline.at != steady:
-            self._fade(baseline, steady)
+            self._fade(features.principal, baseline, steady)
             if features.region == baseline.last_region:
                 baseline.region_at = steady
         baseline.rate += 1.0
-        baseline.pending = features
+        if steady >= baseline.due and baseline.pending is None:
+            baseline.pending = Sample(features.action, features.size, features.region, features.now)
+            baseline.due = steady + self.settings.learn_every_s
         if (
             baseline.loud
             or features.action != baseline.action
@@ -105,10 +108,12 @@ class Assessor:
             baseline = self._baselines.get(subject)
             if baseline is None:
                 baseline = self._meet(subject, steady)
-            self._fade(baseline, steady)
+            self._fade(subject, baseline, steady)
             baseline.refusals = min(MAX_REFUSALS, baseline.refusals + 1.0)
             # What was refused is not usual, and must not become so.
-            baseline.pending = None
+            if baseline.pending is not None:
+                baseline.pending = None
+                baseline.due = steady
             baseline.loud = True
             return
         source = self._guilty.get(subject)
@@ -123,7 +128,7 @@ class Assessor:
         baseline = self._baselines.get(principal)
         if baseline is None:
             return 0
-        self._fade(baseline, steady)
+        self._fade(principal, baseline, steady)
         return int(baseline.rate + 0.5)
 
     def tick(self, now: int) -> None:
@@ -155,20 +160,20 @@ class Assessor:
         self._principals.add(principal, baseline)
 
     def _meet(self, principal: str, steady: int) -> Baseline:
-        baseline = Baseline(at=steady, region_at=steady, learned_at=steady, usual={})
+        baseline = Baseline(at=steady, region_at=steady, learned_at=steady, due=steady, usual={})
         set_thresholds(baseline, self.settings)
         self._listen(baseline)
         self._principals.add(principal, baseline)
         return baseline
 
-    def _fade(self, baseline: Baseline, steady: int) -> None:
+    def _fade(self, principal: str, baseline: Baseline, steady: int) -> None:
         elapsed = steady - baseline.at
         if elapsed <= 0:
             return
         pending = baseline.pending
-        if pending is not None and (steady - baseline.learned_at >= self.settings.learn_every_s or not baseline.usual):
+        if pending is not None:
             learn(baseline, pending, baseline.rate, steady=steady, settings=self.settings)
-            self.observations.append((pending.principal, pending, baseline.rate))
+            self.observations.append((principal, pending, baseline.rate))
             baseline.pending = None
             baseline.hour = -1
         baseline.rate *= _FADED[elapsed] if elapsed < 600 else 0.0

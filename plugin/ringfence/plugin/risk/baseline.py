@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from ringfence.plugin.risk.port import Features
 from ringfence.plugin.risk.settings import RiskSettings
 
 HOURS: Final = 24
@@ -37,10 +36,20 @@ _HOUR_SHARE = 0.02
 _WEEKDAY_SHARE = 0.01
 
 
+class Sample(msgspec.Struct, frozen=True, gc=False):
+    """What is learned of a request: `port.Features` without what was learned already."""
+
+    action: str
+    size: int
+    region: str
+    now: int
+
+
 class Baseline(msgspec.Struct, gc=False):
     """One principal, as far as it is known. Not frozen: it is updated in place on the path of every request.
 
-    `at` and `learned_at` are steady seconds, `region_at` when it last asked from `last_region`. `rate`, `refusals` and
+    `at` and `learned_at` are steady seconds, `region_at` when it last asked from `last_region`, `due` from when on a
+    request is learned next, which `pending` is until the following one. `rate`, `refusals` and
     `travels` are counts that decay, as of `at`. `usual` counts the actions, and behind `REGION` the regions, that were
     learned. From `size_high` on is what learning leaves behind so that a usual request needs comparisons alone:
     thresholds, and the last usual action and region.
@@ -68,10 +77,11 @@ class Baseline(msgspec.Struct, gc=False):
     hour: int = -1
     moment_points: int = 0
     loud: bool = False
-    pending: Features | None = None
+    due: int = 0
+    pending: Sample | None = None
 
 
-def learn(baseline: Baseline, features: Features, rate: float, *, steady: int, settings: RiskSettings) -> None:
+def learn(baseline: Baseline, sample: Sample, rate: float, *, steady: int, settings: RiskSettings) -> None:
     """Takes one request, at `rate` requests a minute, into what is usual.
 
     One request moves a mean by at most `learning_rate` times three standard deviations of at most two doublings, and a
@@ -81,18 +91,18 @@ def learn(baseline: Baseline, features: Features, rate: float, *, steady: int, s
     warm = baseline.seen >= settings.cold_observations
     seen = min(baseline.seen * faded + 1.0, MAX_COUNT)
     weight = settings.learning_rate if warm else max(settings.learning_rate, 1.0 / seen)
-    if features.size >= 0:
+    if sample.size >= 0:
         baseline.size_mean, baseline.size_variance = _moved(
-            baseline.size_mean, baseline.size_variance, log2(features.size + 1), weight, bounded=warm
+            baseline.size_mean, baseline.size_variance, log2(sample.size + 1), weight, bounded=warm
         )
     baseline.rate_mean, baseline.rate_variance = _moved(
         baseline.rate_mean, baseline.rate_variance, log2(rate + 1), weight, bounded=warm
     )
     moments = [count * faded for count in _MOMENTS.unpack(baseline.moments)]
-    moments[features.now // 3600 % HOURS] += 1.0
-    moments[HOURS + weekday(features.now)] += 1.0
+    moments[sample.now // 3600 % HOURS] += 1.0
+    moments[HOURS + weekday(sample.now)] += 1.0
     baseline.moments = _MOMENTS.pack(*moments)
-    baseline.usual = _counted(baseline.usual, features, faded)
+    baseline.usual = _counted(baseline.usual, sample, faded)
     baseline.seen = seen
     baseline.learned_at = steady
     set_thresholds(baseline, settings)
@@ -150,9 +160,9 @@ def _moved(mean: float, variance: float, value: float, weight: float, *, bounded
     return mean + weight * change, min(MOST_VARIANCE, variance)
 
 
-def _counted(usual: dict[str, float], features: Features, faded: float) -> dict[str, float]:
+def _counted(usual: dict[str, float], sample: Sample, faded: float) -> dict[str, float]:
     counts = {name: kept for name, count in usual.items() if (kept := count * faded) >= _LEAST_COUNT}
-    for name in (features.action, REGION + features.region):
+    for name in (sample.action, REGION + sample.region):
         if name not in counts and len(counts) >= MAX_NAMES:
             del counts[min(counts, key=counts.__getitem__)]
         counts[name] = min(counts.get(name, 0.0) + 1.0, MAX_COUNT)

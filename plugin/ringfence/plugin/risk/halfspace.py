@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from math import log2
 from typing import Final
 
-from ringfence.plugin.risk.baseline import REGION, Baseline, weekday
-from ringfence.plugin.risk.port import Features
+from ringfence.plugin.risk.baseline import REGION, Baseline, Sample, weekday
 
 DIMENSIONS: Final = 6
 TREES: Final = 10
@@ -26,17 +25,17 @@ _SPARSE = WINDOW // 10
 _RARE = 0.02
 
 
-def place(features: Features, rate: float, baseline: Baseline) -> tuple[float, ...]:
+def place(sample: Sample, rate: float, baseline: Baseline) -> tuple[float, ...]:
     """An observation in the unit cube: hour, weekday, size, rate, and how usual its action and its region are."""
     counts = baseline.usual
     seen = max(1.0, baseline.seen)
     return (
-        features.now % 86_400 / 86_400,
-        weekday(features.now) / 6,
-        min(1.0, log2(max(0, features.size) + 1) / 40),
+        sample.now % 86_400 / 86_400,
+        weekday(sample.now) / 6,
+        min(1.0, log2(max(0, sample.size) + 1) / 40),
         min(1.0, log2(rate + 1) / 16),
-        min(1.0, counts.get(features.action, 0.0) / seen),
-        min(1.0, counts.get(REGION + features.region, 0.0) / seen),
+        min(1.0, counts.get(sample.action, 0.0) / seen),
+        min(1.0, counts.get(REGION + sample.region, 0.0) / seen),
     )
 
 

@@ -116,10 +116,10 @@ class Keeper:
         observations = self._assessor.observations
         most = self._assessor.settings.forest_points
         for _ in range(min(PER_TURN, len(observations))):
-            principal, features, rate = observations.popleft()
+            principal, sample, rate = observations.popleft()
             baseline = self._assessor.baseline(principal)
             if baseline is not None:
-                rarity = self._trees.rarity(place(features, rate, baseline))
+                rarity = self._trees.rarity(place(sample, rate, baseline))
                 self._assessor.forest(principal, points(rarity, most))
 
     async def save(self) -> None:

@@ -91,7 +91,8 @@ def payload(assessor: Assessor, encoded: Iterable[bytes]) -> bytes:
 def restored(data: bytes, settings: RiskSettings | None = None) -> Assessor:
     """An assessor that knows what a payload says; `RiskError` risk.state_malformed.
 
-    Without `settings`, those that it was saved under hold: what it scored by then can be explained by them. Where the settings allow fewer principals than were saved, the least important ones are forgotten.
+    Without `settings`, those that it was saved under hold: what was scored by then can be explained by them. Where they
+    allow fewer principals than were saved, the least important ones are forgotten.
     """
     try:
         found = _DECODER.decode(data)
@@ -101,11 +102,11 @@ def restored(data: bytes, settings: RiskSettings | None = None) -> Assessor:
         raise malformed("a principal is in it twice")
     assessor = Assessor(found.settings if settings is None else settings, SteadyClock(found.steady))
     for entry in found.entries:
-        assessor.restore(entry.principal, _baseline(entry, found.steady))
+        assessor.restore(entry.principal, _baseline(entry, found.steady, assessor.settings.learn_every_s))
     return assessor
 
 
-def _baseline(entry: _Entry, steady: int) -> Baseline:
+def _baseline(entry: _Entry, steady: int, learn_every_s: int) -> Baseline:
     # No time of a state lies after the state's own.
     return Baseline(
         at=min(entry.at, steady),
@@ -123,4 +124,5 @@ def _baseline(entry: _Entry, steady: int) -> Baseline:
         moments=entry.moments,
         usual=entry.usual,
         forest=entry.forest,
+        due=min(entry.learned_at, steady) + learn_every_s if entry.usual else steady,
     )

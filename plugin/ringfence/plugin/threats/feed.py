@@ -22,21 +22,21 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 @asynccontextmanager
-async def serve_feed(broadcast: Broadcast, path: Path) -> AsyncIterator[None]:
+async def serve_feed(broadcast: Broadcast, path: Path, *, slow_s: float = SLOW_S) -> AsyncIterator[None]:
     """Serves the feed at `path` (mode 0600) while inside; `WatchError` threat.watch_unavailable where it cannot.
 
     Who connects must be the process's own user or root, which the kernel says (SO_PEERCRED, unix(7)); a watcher that
-    takes nothing for `SLOW_S` is dropped. What a watcher sends is never read.
+    takes nothing for `slow_s` seconds is dropped. What a watcher sends is never read.
     """
     tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
-            await _serve(broadcast, writer)
+            await _serve(broadcast, reader, writer, slow_s)
         writer.transport.abort()
 
     _clear(path)
@@ -65,26 +65,28 @@ def may_watch(peer_uid: int) -> bool:
     return peer_uid in (0, os.geteuid())
 
 
-async def _serve(broadcast: Broadcast, writer: asyncio.StreamWriter) -> None:
+async def _serve(
+    broadcast: Broadcast, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, slow_s: float
+) -> None:
     connection = writer.get_extra_info("socket")
     _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     watcher = broadcast.join() if may_watch(uid) else None
     if watcher is None:
         return
     try:
-        await _feed(watcher, writer)
+        await _feed(watcher, reader, writer, slow_s)
     finally:
         broadcast.leave(watcher)
 
 
-async def _feed(watcher: Watcher, writer: asyncio.StreamWriter) -> None:
+async def _feed(watcher: Watcher, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, slow_s: float) -> None:
     # Little is buffered here, so that a slow watcher's events stay in its queue, where they are counted.
     writer.transport.set_write_buffer_limits(high=0)
-    while not writer.transport.is_closing():
+    while not (reader.at_eof() or writer.transport.is_closing()):
         lines = watcher.take()
         if lines:
             writer.write(lines)
-            async with asyncio.timeout(SLOW_S):
+            async with asyncio.timeout(slow_s):
                 await writer.drain()
         else:
             await asyncio.sleep(POLL_S)

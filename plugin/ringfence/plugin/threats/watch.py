@@ -131,6 +131,9 @@ class Broadcast:
         self._capacity = capacity
         self._watchers: list[Watcher] = []
 
+    def __len__(self) -> int:
+        return len(self._watchers)
+
     def publish(self, event: Event) -> bool:
         """Queues an event for everybody; whether anybody watches. Without watchers it costs nothing to speak of."""
         if not self._watchers:
