@@ -48,7 +48,7 @@ def serving(answer: Callable[[Asked], Reply], tls: ssl.SSLContext | None = None)
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
-        def handle_error(self, request: object, client_address: object) -> None:
+        def handle_error(self, *_: object) -> None:
             """A client that hung up early is what some tests are about."""
 
     server = Server(("127.0.0.1", 0), Handler)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ringfence.errors import RingfenceError
 from ringfence.plugin.identity import directory_file, scim_pages
-from ringfence.plugin.identity.directory import Entry, KeptDirectory
+from ringfence.plugin.identity.directory import Directory, Entry, KeptDirectory
 from ringfence.plugin.identity.errors import IdentityError
 from ringfence.plugin.identity.factors import directory
 from ringfence.plugin.identity.fetching import HttpsFetcher
@@ -43,7 +43,8 @@ async def test_a_file_says_tenant_groups_and_attributes_until_it_is_stale(tmp_pa
     path = tmp_path / "directory.toml"
     path.write_bytes(TOML)
     held = directory(FileDirectorySettings(path, max_age_s=60))
-    assert held.lookup("alice", NOW) == Entry()
+    port: Directory = held
+    assert port.lookup("alice", NOW) == Entry()
     await held.refresh(now=NOW)
     alice = Entry("physics", ("gpu-users", "staff"), ("department=quantum",), NOW)
     assert held.lookup("alice", NOW + 59) == alice

@@ -25,7 +25,7 @@ from ringfence.plugin.identity.enrolment import check_enrolment
 from ringfence.plugin.identity.errors import IdentityError
 from ringfence.plugin.identity.port import Binding, Proven
 from ringfence.plugin.identity.webauthn import COUNTER_ODDITY, WebAuthnFactor, check_assertion, user_handle
-from tests.plugin.identity.authenticator import AT, ORIGIN, RP_ID, UP, UV, Authenticator
+from tests.plugin.identity.authenticator import AT, ED, ORIGIN, RP_ID, UP, UV, Authenticator
 from tests.plugin.identity.certificates import NOW, Issued, moment, p256
 
 CHALLENGE = hashlib.sha256(b"handshake").digest()
@@ -103,6 +103,8 @@ async def test_of_two_assertions_with_one_counter_only_one_is_in_order(tmp_path:
         ({"flags": 0}, "identity.user_not_verified"),
         ({"flags": UP | UV | AT}, "identity.evidence_malformed"),
         ({"data": b"short"}, "identity.evidence_malformed"),
+        # Extensions whose length is cut short: found by fuzzing.
+        ({"data": Authenticator().data(UP | UV | ED, b"\xbb\0\0\1")}, "identity.evidence_malformed"),
         ({"data": Authenticator(rp_id="evil.example").data(UP | UV)}, "identity.ceremony_misdirected"),
         ({"signature": b""}, "identity.assertion_signature"),
         ({"signature": bytes(64)}, "identity.assertion_signature"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeVar
@@ -32,7 +33,17 @@ MAX_RESPONSE: Final = 32 * 1024
 ALGORITHMS: Final = (-7, -8, -35, -257)
 """COSE algorithms that count: ES256, EdDSA (Ed25519), ES384, RS256, in the order in which they are preferred."""
 _MIN_RSA_BYTES: Final = 256
-_FAULTS: Final = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, OverflowError)
+FAULTS: Final = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+    struct.error,  # an integer that is cut short
+)
+"""What reading hostile CBOR may raise in `fido2`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +107,7 @@ def authenticator_data(data: bytes) -> AuthenticatorData:
     """Raises `identity.evidence_malformed`."""
     try:
         return AuthenticatorData(data)
-    except _FAULTS:
+    except FAULTS:
         raise malformed("The authenticator data", "it is of another shape", field="authenticatorData") from None
 
 
@@ -106,7 +117,7 @@ def attestation_object(data: bytes) -> tuple[AuthenticatorData, str, Mapping[str
         found = AttestationObject(data)
         if isinstance(found.fmt, str) and isinstance(found.att_stmt, Mapping):
             return found.auth_data, found.fmt, found.att_stmt
-    except _FAULTS:
+    except FAULTS:
         pass
     raise malformed("The attestation object", "it is of another shape", field="attestationObject")
 
@@ -139,7 +150,7 @@ def public_key(cose: Mapping[int, object]) -> CoseKey:
         )
         if fits:
             return CoseKey.parse(cose)
-    except _FAULTS:
+    except FAULTS:
         pass
     raise malformed("The public key", "it is not an ES256, EdDSA, ES384 or RS256 key of its strength", field="key")
 

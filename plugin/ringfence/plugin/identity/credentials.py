@@ -104,7 +104,7 @@ def read_key(data: bytes) -> CoseKey:
     """The COSE key in `data`. Raises `identity.evidence_malformed`."""
     try:
         cose = cbor.decode(data)
-    except (ValueError, IndexError, KeyError, TypeError, RecursionError):
+    except ceremony.FAULTS:
         cose = None
     return ceremony.public_key(cose if isinstance(cose, dict) else {})
 

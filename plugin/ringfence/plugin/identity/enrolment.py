@@ -28,14 +28,10 @@ from ringfence.plugin.identity.names import checked
 
 MAX_ID: Final = 1023
 _FAULTS: Final = (
+    *ceremony.FAULTS,
     InvalidAttestation,
     InvalidSignature,
     UnsupportedAlgorithm,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
     AssertionError,
     x509.InvalidVersion,
     x509.DuplicateExtension,

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import jwt
 import msgspec
+from jwt.algorithms import get_default_algorithms
 from jwt.utils import base64url_decode
 
 from ringfence.plugin.identity.errors import (
@@ -30,7 +31,9 @@ T = TypeVar("T")
 
 MAX_TOKEN: Final = 16 * 1024
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_CODEC: Final = jwt.PyJWS(algorithms=sorted(PERMITTED))
+# PyJWT's algorithms without its codec, which looks at a token character by character in Python: 16 KiB of a stranger's
+# would cost milliseconds before a signature is checked.
+_ALGORITHMS: Final = {name: method for name, method in get_default_algorithms().items() if name in PERMITTED}
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -90,12 +93,14 @@ def verified(token: Token, key: VerificationKey, *, field: str) -> bytes:
     """The token's payload. Raises `identity.token_algorithm`, `identity.token_signature`."""
     if key.algorithm not in {"", token.header.alg} or token.header.alg not in key.fits:
         raise IdentityError(TOKEN_ALGORITHM, "The token's algorithm is not that of the key that it names.", field=field)
+    signed, _, signature = token.compact.rpartition(".")
     try:
-        payload: bytes = _CODEC.decode(token.compact, key.public, algorithms=[token.header.alg])
-    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-        raise IdentityError(
-            TOKEN_SIGNATURE, "The token's signature does not hold under the issuer's key.", field=field
-        ) from None
+        holds = _ALGORITHMS[token.header.alg].verify(signed.encode("ascii"), key.public, base64url_decode(signature))
+        payload = base64url_decode(signed.partition(".")[2])
+    except (jwt.PyJWTError, ValueError, TypeError):
+        holds = False
+    if not holds:
+        raise IdentityError(TOKEN_SIGNATURE, "The token's signature does not hold under the issuer's key.", field=field)
     return payload
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from ringfence.plugin.identity import scim_pages
 from ringfence.plugin.identity.directory import Snapshot
-from ringfence.plugin.identity.errors import DIRECTORY_UNAVAILABLE, SETTINGS_INVALID, IdentityError
+from ringfence.plugin.identity.errors import DIRECTORY_UNAVAILABLE, IdentityError
 from ringfence.plugin.identity.fetching import Fetcher, checked_url
+from ringfence.plugin.identity.secret_file import read_secret
 from ringfence.plugin.identity.settings import ScimDirectorySettings
-from ringfence.trust import files
 
 
 class ScimSource:
@@ -28,7 +25,7 @@ class ScimSource:
 
     async def load(self, *, now: int) -> Snapshot:
         """All of it within `timeout_s`. Raises `identity.directory_unavailable`, `_directory_malformed`."""
-        token = await asyncio.to_thread(_token, self._settings.token)
+        token = await asyncio.to_thread(read_secret, self._settings.token)
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 users = await self._all("Users", token)
@@ -57,22 +54,6 @@ class ScimSource:
             if not page.resources:
                 # A part of a directory could lack just the group that a policy forbids something to.
                 raise _unavailable(f"it gave {len(found)} of {page.total} {kind}")
-
-
-def _token(path: Path) -> str:
-    def its_owners(status: os.stat_result, path: Path) -> None:
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            raise IdentityError(
-                SETTINGS_INVALID,
-                f"{path} can be read or changed by others than its owner.",
-                field=str(path),
-                hint=f"Run: chmod 600 {path}; and let the server issue another token.",
-            )
-
-    token = files.read(path, its_owners).strip()
-    if not token or not all(33 <= octet < 127 for octet in token):
-        raise IdentityError(SETTINGS_INVALID, f"{path} does not hold a bearer token.", field=str(path))
-    return token.decode("ascii")
 
 
 def _unavailable(why: str) -> IdentityError:
