@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import threading
 import time
+from collections import Counter
 from typing import ClassVar
 
 import pytest
@@ -21,6 +22,8 @@ class HostContract:
     conflict: ClassVar[int] = 409
     busy: ClassVar[int] = 429
     broken: ClassVar[tuple[int, ...]] = (403, 500, 502, 503)
+    bodiless: ClassVar[Unseen] = Unseen.ABSENT
+    tries: ClassVar[int] = 1
 
     @pytest.fixture(autouse=True)
     def _fresh(self, scene: Scene) -> None:
@@ -51,6 +54,9 @@ class HostContract:
 
     def test_a_request_without_a_body_is_shown_as_one(self, scene: Scene) -> None:
         scene.ask(request())
+        assert [inbound.body for inbound in scene.gatekeeper.seen] == [self.bodiless]
+        scene.forget()
+        scene.ask(request("/", {"Content-Length": "0"}, "POST"))
         assert [inbound.body for inbound in scene.gatekeeper.seen] == [Unseen.ABSENT]
 
     def test_a_denied_request_reaches_no_upstream(self, scene: Scene) -> None:
@@ -168,8 +174,10 @@ class HostContract:
         ):
             scene.forget()
             ask(scene.port, b"POST /open HTTP/1.1\r\nHost: h.test\r\n" + framing + hidden, timeout_s=2)
+            # In this order: what has reached the upstream by now has been shown before.
+            passed = [received.line.split(" ")[1] for received in scene.upstream.received]
             shown = [inbound.target.path for inbound in scene.gatekeeper.seen]
-            assert [received.line.split(" ")[1] for received in scene.upstream.received] == shown[: len(shown)], framing
+            assert passed == shown[: len(passed)], framing
 
     def test_a_huge_header_is_refused(self, scene: Scene) -> None:
         for size in (40_000, 400_000):
@@ -203,7 +211,11 @@ class HostContract:
         def load() -> list[int]:
             statuses = []
             while not done.is_set():
-                statuses.append(scene.ask(request("/load")).status)
+                for _ in range(self.tries):
+                    status = scene.ask(request("/load")).status
+                    if status:
+                        break
+                statuses.append(status)
             return statuses
 
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
@@ -217,7 +229,7 @@ class HostContract:
                 done.set()
             statuses = [status for one in loads for status in one.result()]
         assert len(statuses) > 50
-        assert set(statuses) == {200}
+        assert set(statuses) == {200}, Counter(statuses)
 
     def reload(self, scene: Scene) -> None:
         """Has the host read its configuration again."""

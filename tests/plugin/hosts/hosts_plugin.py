@@ -31,16 +31,14 @@ class Plugin:
 
     def stop(self) -> None:
         """As a killed process: the socket refuses, and what was connected is broken off."""
-        self._stage.run(self._break_off())
+        assert self._server is not None
+        self._stage.run(break_off(self._server))
         self.socket.unlink()
 
-    async def _break_off(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for transport in list(_transports(self._server)):
-            transport.abort()
 
-
-def _transports(server: asyncio.Server) -> list[asyncio.Transport]:
+async def break_off(server: asyncio.Server) -> None:
+    """Closes a server and every connection of its loop."""
+    server.close()
     # Python 3.11 keeps no list of a server's transports; the selector's loop does.
-    return list(server.get_loop()._transports.values())  # type: ignore[attr-defined]  # noqa: SLF001
+    for transport in list(server.get_loop()._transports.values()):  # type: ignore[attr-defined]  # noqa: SLF001
+        transport.abort()

@@ -114,5 +114,10 @@ def _inbound(upstream: str, target: httpsig.Target, original: dict[str, str], fi
         body=read_framing(
             original.get("protocol", ""), original.get("content-length", ""), original.get("transfer-encoding", "")
         ),
-        channel=read_certificate(original.get("certificate", "")),
+        channel=read_certificate(_filled(original.get("certificate", ""))),
     )
+
+
+def _filled(value: str) -> str:
+    # Caddy leaves a placeholder as it is where a connection has no certificate.
+    return "" if value.startswith("{http.request.tls.client.") else value

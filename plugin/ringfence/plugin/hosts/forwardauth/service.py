@@ -77,7 +77,8 @@ class ForwardAuth:
     def _read(self, request: HttpRequest) -> Inbound:
         for prefix in (AUTH, AUTH_REQUEST):
             if request.target.startswith(prefix):
-                upstream, rest = upstream_of(request.target, prefix)
+                # Caddy leaves a question mark where it drops the caller's query.
+                upstream, rest = upstream_of(request.target.removesuffix("?"), prefix)
                 if rest:
                     raise HostError(UPSTREAM_UNKNOWN, "Something follows the upstream's name.", field="path")
                 return read_question(upstream, request.headers, self._hops)

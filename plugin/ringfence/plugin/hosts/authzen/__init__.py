@@ -1,0 +1,1 @@
+"""AuthZEN 1.0: the decision of the policies for anybody else, over the server of forward-auth."""

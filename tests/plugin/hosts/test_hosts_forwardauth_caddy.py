@@ -1,0 +1,91 @@
+"""The real Caddy with the configuration of docs/hosts/caddy."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from ringfence.plugin.hosts.port import Unseen
+from tests.plugin.hosts.hosts_contract import HostContract
+from tests.plugin.hosts.hosts_plugin import Plugin
+from tests.plugin.hosts.hosts_scene import (
+    EXAMPLES,
+    EchoUpstream,
+    Scene,
+    ScriptedGatekeeper,
+    Stage,
+    ask,
+    free_port,
+    program,
+    request,
+    short_folder,
+)
+from tests.plugin.hosts.hosts_tls import client_context, make_certificates
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    with short_folder() as folder:
+        stage, gatekeeper, upstream = Stage(), ScriptedGatekeeper(), EchoUpstream()
+        stage.run(upstream.start())
+        plugin = Plugin(stage, gatekeeper, folder)
+        plugin.start()
+        make_certificates(folder)
+        port, tls_port = free_port(), free_port()
+        text = (EXAMPLES / "caddy" / "Caddyfile").read_text()
+        for example, here in {
+            "/run/caddy/admin.sock": f"{folder}/admin.sock",
+            ":443 {": f":{tls_port} {{\n\tbind 127.0.0.1",
+            "http://:8081": f"http://:{port}",
+            "127.0.0.1:8080": f"127.0.0.1:{upstream.port}",
+            "/run/ringfence/forward-auth.sock": str(plugin.socket),
+            "/etc/caddy/tls/server.pem": f"{folder}/server.pem",
+            "/etc/caddy/tls/server.key": f"{folder}/server.key",
+        }.items():
+            assert text.count(example) == 1, example
+            text = text.replace(example, here)
+        (folder / "Caddyfile").write_text(text)
+        command = [
+            "env",
+            f"HOME={folder}",
+            "caddy",
+            "run",
+            "--config",
+            str(folder / "Caddyfile"),
+            "--adapter",
+            "caddyfile",
+        ]
+        with program(command, port, folder / "log") as process:
+            tls = client_context(folder)
+            yield Scene(stage, gatekeeper, upstream, port, plugin.stop, plugin.start, process, folder, tls_port, tls)
+        plugin.stop()
+        stage.run(upstream.stop())
+        stage.close()
+
+
+class TestCaddy(HostContract):
+    broken = (502,)
+    # Caddy 2.6 does not tell a chunked body from none.
+    bodiless = Unseen.HIDDEN
+    # At a reload it closes a new connection now and then before it has read from it; a client asks again.
+    tries = 2
+
+    def reload(self, scene: Scene) -> None:
+        command = ["caddy", "reload", "--config", str(scene.folder / "Caddyfile"), "--adapter", "caddyfile", "--force"]
+        command += ["--address", f"unix//{scene.folder}/admin.sock"]
+        subprocess.run(command, check=True, capture_output=True, env={"HOME": str(scene.folder)})
+
+    def test_a_chunked_body_is_never_called_absent(self, scene: Scene) -> None:
+        chunked = b"POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        scene.ask(chunked)
+        for inbound, received in zip(scene.gatekeeper.seen, scene.upstream.received, strict=False):
+            assert (inbound.body, received.body) == (Unseen.HIDDEN, b"x")
+
+    def test_a_client_certificate_reaches_the_gatekeeper(self, scene: Scene) -> None:
+        # Caddy answers only for the name of the handshake where it asks for certificates.
+        raw = request().replace(b"h.test", b"localhost")
+        assert ask(scene.tls_port, raw, scene.tls).status == 200
+        (inbound,) = scene.gatekeeper.seen
+        assert inbound.channel.thumbprint == (scene.folder / "client.sha256").read_text()
