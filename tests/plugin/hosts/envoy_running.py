@@ -90,6 +90,7 @@ class RunningEnvoy:
         if certificate is not None:
             context.load_cert_chain(self.folder / f"{certificate}.pem", self.folder / f"{certificate}.key")
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return context.wrap_socket(plain, server_hostname="localhost")
 
     def start_plugin(self) -> None:

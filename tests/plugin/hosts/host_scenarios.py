@@ -211,8 +211,8 @@ def reload_under_load(host: RunningHost) -> None:
     threads = [threading.Thread(target=load) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(3):
-        time.sleep(0.3)
+    for _ in range(2):
+        time.sleep(0.2)
         host.replace_plugin()
     time.sleep(0.2)
     stop.set()

@@ -6,6 +6,7 @@ Envoy itself has written: the address it was connected from, the certificate it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -33,6 +34,8 @@ BODY: Final = b"ringfence_body"
 
 _PARTIAL: Final = "x-envoy-auth-partial-body"
 _METHOD: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+# Envoy joins two Host fields by a comma; nothing that two programs may read as two hosts is a host here.
+_AUTHORITY: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 # What a signature covers or identity rests on: a Connection field that names one asks a hop to drop it (RFC 9110
 # section 7.6.1), so that this gate and the upstream would see two requests.
 _COVERED: Final = frozenset(
@@ -130,8 +133,8 @@ def _target(pseudo: dict[str, str], http: check_pb2.HttpRequest) -> Target:
     method, authority, raw = pseudo.get(":method", ""), pseudo.get(":authority", ""), pseudo.get(":path", "")
     if not method or not _METHOD.issuperset(method):
         raise ExtAuthzError(REQUEST_REFUSED, "The method is no token.", field=":method")
-    if not authority or not (authority.isascii() and authority.isprintable()):
-        raise ExtAuthzError(REQUEST_REFUSED, "The authority is missing or not ASCII.", field=":authority")
+    if not _AUTHORITY.fullmatch(authority):
+        raise ExtAuthzError(REQUEST_REFUSED, "The authority is missing, or not one host and port.", field=":authority")
     if not raw.startswith("/") or not (raw.isascii() and raw.isprintable()) or " " in raw or "#" in raw:
         raise ExtAuthzError(
             REQUEST_REFUSED,
