@@ -1,0 +1,56 @@
+"""The Envoy adapter: a gRPC service on a Unix socket that asks a `Gatekeeper` about each request.
+
+adapter = ExtAuthz(gatekeeper, settings)
+async with adapter.serve():
+    ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from ringfence.plugin.hosts.extauthz.answer import write_answer, write_refusal
+from ringfence.plugin.hosts.extauthz.channel import Channels
+from ringfence.plugin.hosts.extauthz.errors import MALFORMED, MISCONFIGURED, ExtAuthzError
+from ringfence.plugin.hosts.extauthz.inbound import read_check
+from ringfence.plugin.hosts.extauthz.settings import ExtAuthzSettings
+from ringfence.plugin.hosts.http2.server import GrpcServer
+from ringfence.plugin.hosts.port import Gatekeeper
+
+METHOD: Final = "/envoy.service.auth.v3.Authorization/Check"
+
+
+class ExtAuthz:
+    """Answers Envoy's checks by `gatekeeper`. Whatever fails here is an error to Envoy, which then denies
+    (`failure_mode_allow: false`)."""
+
+    def __init__(self, gatekeeper: Gatekeeper, settings: ExtAuthzSettings) -> None:
+        self._gatekeeper = gatekeeper
+        self._settings = settings
+        self._channels = Channels(settings.certificates)
+
+    async def check(self, message: bytes) -> bytes:
+        """A CheckResponse for a CheckRequest. Raises `ExtAuthzError` where Envoy or its configuration is at fault."""
+        try:
+            check = read_check(message, self._settings, self._channels.read)
+        except ExtAuthzError as error:
+            if error.code in (MALFORMED, MISCONFIGURED):
+                raise
+            return write_refusal(error)
+        return write_answer(await self._gatekeeper.decide(check.inbound), check.stripped)
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[GrpcServer]:
+        """Serves at the configured socket while it is entered, then drains: no call under way is lost.
+
+        Raises `http2.listen_failed`. Where another process serves there, this one takes its place (`GrpcServer.drain`).
+        """
+        settings = self._settings
+        server = GrpcServer(METHOD, self.check, settings.limits, settings.users)
+        await server.start(settings.socket, settings.socket_mode)
+        try:
+            yield server
+        finally:
+            await server.drain()
