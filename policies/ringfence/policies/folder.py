@@ -11,18 +11,38 @@ from ringfence.policies.assembly import MANIFEST, MAX_FILE_BYTES, MAX_FILES, SCH
 from ringfence.policies.bundle import Bundle
 from ringfence.policies.errors import BAD_LAYOUT, BAD_MANIFEST, UNKNOWN_BUNDLE, UNREADABLE, PolicyError
 
+BASE = "default"
+"""The shipped bundle that every other shipped one extends."""
 _SUFFIXES = {"policies": ".cedar", "tests": ".toml"}
+SIGNATURE = "bundle.sig"
+"""The detached signature beside a bundle's files; it is no part of the bundle, so that signing changes no digest."""
 
 
 def load_bundle(folder: Traversable) -> Bundle:
     """Load and check the bundle in a folder (a `pathlib.Path` or a package resource).
 
-    A manifest may extend one shipped bundle by name. Call it on a thread with at least 2 MiB of stack (Linux gives 8):
+    A manifest may extend shipped bundles by name. Call it on a thread with at least 2 MiB of stack (Linux gives 8):
     Cedar's parser takes almost 1 MiB for a policy at our limit of nesting.
 
     Raises `PolicyError` with file, line and remedy.
     """
     return _load(folder, open_bundled)
+
+
+def read_files(folder: Traversable) -> dict[str, bytes]:
+    """The bytes of a bundle's files by their path inside it, for `assemble`; its signature is left out.
+
+    Raises `PolicyError` (policy.unreadable, policy.bad_layout).
+    """
+    try:
+        return _read(folder)
+    except OSError as error:
+        raise PolicyError(
+            UNREADABLE,
+            f"The bundle cannot be read: {error.strerror}.",
+            field=str(folder),
+            hint="Give the folder that holds the bundle's manifest.toml.",
+        ) from error
 
 
 def bundled() -> tuple[str, ...]:
@@ -32,6 +52,11 @@ def bundled() -> tuple[str, ...]:
 
 def open_bundled(name: str) -> Bundle:
     """Load a shipped bundle by name; raises `PolicyError` (policy.unknown_bundle) for any other name."""
+    return _load(shipped_folder(name), _base_of_shipped)
+
+
+def shipped_folder(name: str) -> Traversable:
+    """The folder of a shipped bundle; raises `PolicyError` (policy.unknown_bundle)."""
     if name not in bundled():
         raise PolicyError(
             UNKNOWN_BUNDLE,
@@ -39,30 +64,30 @@ def open_bundled(name: str) -> Bundle:
             field="bundle",
             hint=f"Choose one of: {', '.join(bundled())}.",
         )
-    return _load(_shipped() / name, _no_base)
+    return _shipped() / name
 
 
 def _shipped() -> Traversable:
     return package_files("ringfence.policies") / "bundles"
 
 
+def _base_of_shipped(name: str) -> Bundle:
+    """Shipped bundles extend `default` and nothing else, so that no chain of them has to be followed."""
+    if name != BASE:
+        raise PolicyError(
+            BAD_MANIFEST, f"A shipped bundle extends {name!r}.", field=MANIFEST, hint=f"Extend {BASE!r} alone."
+        )
+    return _load(_shipped() / BASE, _no_base)
+
+
 def _no_base(name: str) -> Bundle:
     raise PolicyError(
-        BAD_MANIFEST, f"A shipped bundle extends {name!r}.", field=MANIFEST, hint="Write its policies out instead."
+        BAD_MANIFEST, f"The bundle {BASE} extends {name!r}.", field=MANIFEST, hint="Write its policies out instead."
     )
 
 
 def _load(folder: Traversable, base_named: Callable[[str], Bundle]) -> Bundle:
-    try:
-        files = _read(folder)
-    except OSError as error:
-        raise PolicyError(
-            UNREADABLE,
-            f"The bundle cannot be read: {error.strerror}.",
-            field=str(folder),
-            hint="Give the folder that holds the bundle's manifest.toml.",
-        ) from error
-    return assemble(files, base_named)
+    return assemble(read_files(folder), base_named)
 
 
 def _read(folder: Traversable) -> dict[str, bytes]:
@@ -77,7 +102,7 @@ def _read(folder: Traversable) -> dict[str, bytes]:
                 if not child.is_file() or not child.name.endswith(_SUFFIXES[entry.name]):
                     raise _unexpected(path)
                 files[path] = _bytes(child)
-        else:
+        elif entry.name != SIGNATURE:
             raise _unexpected(entry.name)
     return files
 
@@ -92,5 +117,6 @@ def _unexpected(path: str) -> PolicyError:
         BAD_LAYOUT,
         f"The bundle holds {path!r}, which has no meaning there.",
         field=path,
-        hint="A bundle is manifest.toml, schema.cedarschema, policies/*.cedar and tests/*.toml, and nothing else.",
+        hint="A bundle is manifest.toml, schema.cedarschema, policies/*.cedar, tests/*.toml and bundle.sig, and nothing "
+        "else.",
     )
