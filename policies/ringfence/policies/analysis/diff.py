@@ -91,7 +91,7 @@ def _for_action(sides: _Sides, action: Action, timeout_ms: int) -> tuple[list[Wi
         if anything.possible() is Found.NONE:
             continue
         likely.within_ranges()
-        witness = _witness(sides, (likely, anything), wanted=wanted)
+        witness = _witness(sides, likely if likely.possible() is None else anything, wanted=wanted)
         if witness is not None:
             witnesses.append(witness)
         else:
@@ -101,13 +101,12 @@ def _for_action(sides: _Sides, action: Action, timeout_ms: int) -> tuple[list[Wi
     return witnesses, unclear
 
 
-def _witness(sides: _Sides, questions: tuple[Question, ...], *, wanted: bool) -> Witness | None:
+def _witness(sides: _Sides, question: Question, *, wanted: bool) -> Witness | None:
     """A request that Cedar decides as the solver says, and for which `wanted` is the new decision."""
-    for question in questions:
-        for request in question.requests():
-            before, after = (oracle.answer(request) for oracle in sides.oracles)
-            if before.allowed is not wanted and after.allowed is wanted:
-                return Witness(request, before, after)
+    for request in question.requests():
+        before, after = (oracle.answer(request) for oracle in sides.oracles)
+        if before.allowed is not wanted and after.allowed is wanted:
+            return Witness(request, before, after)
     return None
 
 

@@ -48,10 +48,20 @@ def realise(wanted: Sequence[tuple[Pattern, bool]], excluded: Collection[str]) -
         for letter in alphabet:
             after = tuple(_step(pattern, now, letter) for pattern, now in zip(patterns, states, strict=True))
             # As many ways into a state as there are texts that must not be used again.
-            if seen[after] <= len(excluded):
+            if seen[after] <= len(excluded) and _hopeful(wanted, after):
                 seen[after] += 1
                 waiting.append((text + letter, after))
     return None
+
+
+def _hopeful(wanted: Sequence[tuple[Pattern, bool]], states: tuple[frozenset[int], ...]) -> bool:
+    """Whether more characters may still lead to what is wanted."""
+    for (pattern, want), now in zip(wanted, states, strict=True):
+        if want and not now:
+            return False
+        if not want and pattern and isinstance(pattern[-1], pst.Wildcard) and len(pattern) - 1 in now:
+            return False
+    return True
 
 
 def _start(pattern: Pattern) -> frozenset[int]:

@@ -14,8 +14,10 @@ from ringfence.policies.analysis.unknowns import Unknowns
 
 TIMEOUT_MS: Final = 5_000
 """How long the solver may think about one question."""
-MAX_TRIES: Final = 30
-"""How many of a solver's answers may turn out to be no request, or not what it takes them for."""
+MAX_TRIES: Final = 20
+"""How many of a solver's answers may turn out to be no request."""
+MAX_GUESSES: Final = 4
+"""How many requests are tried where it depends on what is not understood whether they meet the condition."""
 
 
 class Found(enum.Enum):
@@ -54,6 +56,7 @@ class Question:
 
         Ends after a few where what is asked about is not fully understood.
         """
+        guesses = 0
         for _ in range(MAX_TRIES):
             if self._solver.check() != z3.sat:
                 return
@@ -61,7 +64,8 @@ class Question:
             request = self._unknowns.request(model, reachable=self._reachable)
             if isinstance(request, Asked):
                 yield request
-                if not self._unknowns.opaque:
+                guesses += 1
+                if not self._unknowns.opaque or guesses == MAX_GUESSES:
                     return
                 self._solver.add(self._otherwise(model))
             else:

@@ -77,8 +77,8 @@ class Texts:
             return self.known[number]
         if number not in taken:
             wanted = [
-                (pattern, bool(model.eval(relation(number), model_completion=True)))
-                for pattern, relation in self._patterns.items()
+                (pattern, z3.is_true(model.eval(self._patterns[pattern](number), model_completion=True)))
+                for pattern in self._asked_of(model, number)
             ]
             text = realise(wanted, {*self._numbers, *taken.values()})
             if text is None:
@@ -88,18 +88,24 @@ class Texts:
 
     def impossible(self, model: Any, number: int, terms: list[Number]) -> Truth:
         """That no text is what the model says of this number."""
+        relations = [self._patterns[pattern] for pattern in self._asked_of(model, number)]
         return every(
             some(
                 [
                     *(term == known for known in range(len(self._numbers))),
                     *(
                         relation(term) != model.eval(relation(number), model_completion=True)
-                        for relation in self._patterns.values()
+                        for relation in relations
                     ),
                 ]
             )
             for term in terms
         )
+
+    def _asked_of(self, model: Any, number: int) -> list[Pattern]:
+        """The patterns that a policy compares with what has this number in a model."""
+        asked = (pattern for (_, pattern), (_, text) in self._compared.items() if _value(model, text) == number)
+        return list(dict.fromkeys(asked))
 
 
 @dataclass(slots=True)
