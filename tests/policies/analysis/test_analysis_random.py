@@ -88,7 +88,7 @@ def bundles() -> st.SearchStrategy[Bundle]:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(bundle=bundles(), wanted=st.booleans())
 def test_requests_that_the_solver_finds_are_decided_as_it_says(bundle: Bundle, wanted: bool) -> None:
     unknowns = Unknowns(Action.OPEN_SESSION)
@@ -100,7 +100,7 @@ def test_requests_that_the_solver_finds_are_decided_as_it_says(bundle: Bundle, w
         assert Oracle(bundle).answer(request).allowed is wanted
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(before=bundles(), after=bundles(), data=st.data())
 def test_bundles_that_are_said_to_be_equal_decide_alike(before: Bundle, after: Bundle, data: st.DataObject) -> None:
     found = difference(before, after)

@@ -54,6 +54,16 @@ def realise(wanted: Sequence[tuple[Pattern, bool]], excluded: Collection[str]) -
     return None
 
 
+def conflict(wanted: Sequence[tuple[Pattern, bool]]) -> list[tuple[Pattern, bool]] | None:
+    """Two of `wanted` that no text meets together, if there are two such."""
+    for first in wanted:
+        if first[1]:
+            for second in wanted:
+                if second is not first and realise([first, second], ()) is None:
+                    return [first, second]
+    return None
+
+
 def _hopeful(wanted: Sequence[tuple[Pattern, bool]], states: tuple[frozenset[int], ...]) -> bool:
     """Whether more characters may still lead to what is wanted."""
     for (pattern, want), now in zip(wanted, states, strict=True):

@@ -75,16 +75,18 @@ class Question:
         """A model that keeps to the ordinary request in each fact where it can."""
         model = self._solver.model()
         self._solver.push()
-        for fact in self._unknowns.ordinary():
-            if z3.is_true(model.eval(fact, model_completion=True)):
-                self._solver.add(fact)
-                continue
+        waiting = [self._unknowns.ordinary()]
+        while waiting:
+            facts = waiting.pop()
             self._solver.push()
-            self._solver.add(fact)
+            self._solver.add(*facts)
             if self._solver.check() == z3.sat:
                 model = self._solver.model()
-            else:
-                self._solver.pop()
+                continue
+            self._solver.pop()
+            if len(facts) > 1:
+                half = len(facts) // 2
+                waiting += [facts[half:], facts[:half]]
         while self._solver.num_scopes():
             self._solver.pop()
         return model

@@ -18,7 +18,7 @@ import msgspec
 import z3
 
 from ringfence.policies.analysis.logic import Number, Truth, every, opposite, some
-from ringfence.policies.analysis.patterns import Pattern, matches, realise
+from ringfence.policies.analysis.patterns import Pattern, conflict, matches, realise
 from ringfence.policies.analysis.requests import Asked, Fact
 from ringfence.policies.cases import BASES
 from ringfence.policies.decision import Action, DeviceStatus
@@ -76,31 +76,26 @@ class Texts:
         if 0 <= number < len(self._numbers):
             return self.known[number]
         if number not in taken:
-            wanted = [
-                (pattern, z3.is_true(model.eval(self._patterns[pattern](number), model_completion=True)))
-                for pattern in self._asked_of(model, number)
-            ]
-            text = realise(wanted, {*self._numbers, *taken.values()})
+            text = realise(self._wanted(model, number), {*self._numbers, *taken.values()})
             if text is None:
                 return None
             taken[number] = text
         return taken[number]
 
-    def impossible(self, model: Any, number: int, terms: list[Number]) -> Truth:
-        """That no text is what the model says of this number."""
-        relations = [self._patterns[pattern] for pattern in self._asked_of(model, number)]
+    def impossible(self, model: Any, number: int) -> Truth:
+        """That no text is what the model says of this number: of two patterns where two of them exclude each other."""
+        wanted = self._wanted(model, number)
+        ruled_out = conflict(wanted) or wanted
+        terms = {str(text): text for _, text in self._compared.values()}
         return every(
-            some(
-                [
-                    *(term == known for known in range(len(self._numbers))),
-                    *(
-                        relation(term) != model.eval(relation(number), model_completion=True)
-                        for relation in relations
-                    ),
-                ]
-            )
-            for term in terms
+            some(self._patterns[pattern](term) != want for pattern, want in ruled_out) for term in terms.values()
         )
+
+    def _wanted(self, model: Any, number: int) -> list[tuple[Pattern, bool]]:
+        return [
+            (pattern, z3.is_true(model.eval(self._patterns[pattern](number), model_completion=True)))
+            for pattern in self._asked_of(model, number)
+        ]
 
     def _asked_of(self, model: Any, number: int) -> list[Pattern]:
         """The patterns that a policy compares with what has this number in a model."""
@@ -204,7 +199,8 @@ class Unknowns:
                 facts.append(self.strings[name] == self.texts.number(value))
         for one in (self.groups, *self.sets.values()):
             for text in self._elements(one):
-                facts.append(one.relation(text) if text in one.base else z3.Not(one.relation(text)))
+                usual = isinstance(text, int) and text in one.base
+                facts.append(one.relation(text) if usual else z3.Not(one.relation(text)))
         return facts
 
     def request(self, model: Any, *, reachable: bool) -> Asked | Truth:
@@ -215,7 +211,7 @@ class Unknowns:
         for term in (*terms, *chosen):
             number = _value(model, term)
             if self.texts.named(model, number, taken) is None:
-                return self.texts.impossible(model, number, [*terms, *(one for one in chosen if not isinstance(one, int))])
+                return self.texts.impossible(model, number)
 
         def text(term: Number) -> str:
             return self.texts.named(model, _value(model, term), taken) or ""
@@ -241,7 +237,8 @@ class Unknowns:
         """The texts that may be in a set; no policy can tell whether others are."""
         if one.related:
             return self._universe()
-        return [*one.base, *(term for term in one.looked_for.values() if term not in one.base)]
+        usual = {str(number) for number in one.base}
+        return [*one.base, *(term for name, term in one.looked_for.items() if name not in usual)]
 
     def _universe(self) -> list[Number]:
         strangers = [z3.Int(f"stranger{index}") for index in range(len(self._related))]
