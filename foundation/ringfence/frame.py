@@ -40,7 +40,7 @@ _USAGE_KINDS = frozenset({Kind.INVALID, Kind.NOT_FOUND, Kind.TOO_LARGE})
 
 # Top-level module of an optional dependency, and the extras that bring it.
 OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    "cedarpy": ("gateway", "demo"),
+    "cedarpy": ("gateway", "demo", "policy-tools"),
     "google": ("agent", "gateway", "demo"),
     "grpc": ("agent", "gateway", "demo"),
     "hip": ("amd",),
@@ -50,6 +50,7 @@ OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "uvicorn": ("gateway", "demo"),
     "uvloop": ("gateway", "demo"),
     "wasmtime": ("agent", "demo"),
+    "z3": ("policy-tools",),
     "ziglang": ("demo",),
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import cedarpy
 import msgspec
@@ -38,16 +38,28 @@ MAX_FILES = 256
 """Most files in a bundle."""
 MAX_POLICIES = 10_000
 """Most policies in a bundle's own files."""
+MAX_BASES = 32
+"""Most bundles that one extends."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`manifest.toml`. With `extends`, the bundle is that shipped one, less the policies in `remove`, plus its own."""
+    """`manifest.toml`. With `extends`, the bundle is those shipped ones, less the policies in `remove`, plus its own.
+
+    Shipped bundles share the policies of `default`; what two of them have in common is there once.
+    """
 
     name: str
     version: int
     description: str
-    extends: str = ""
+    extends: str | tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The names of the bundles that it extends, in the order in which they are joined."""
+        if isinstance(self.extends, str):
+            return (self.extends,) if self.extends else ()
+        return self.extends
 
 
 def assemble(files: Mapping[str, bytes], base_named: Callable[[str], Bundle]) -> Bundle:
@@ -56,18 +68,20 @@ def assemble(files: Mapping[str, bytes], base_named: Callable[[str], Bundle]) ->
     `base_named` gives the bundle of a name, or raises. Raises `PolicyError` with file, line and remedy.
     """
     _check_limits(files)
-    manifest = _manifest(files)
-    base = base_named(manifest.extends) if manifest.extends else None
-    if base is not None and SCHEMA in files:
+    manifest = read_manifest(files)
+    bases = tuple(base_named(name) for name in manifest.bases)
+    if bases and SCHEMA in files:
         raise PolicyError(
             BAD_LAYOUT,
             "The bundle extends another and brings its own schema.",
             field=SCHEMA,
             hint="Remove it: the extended bundle's schema holds.",
         )
-    schema_text = base.schema if base is not None else _text(files, SCHEMA)
+    schema_text = bases[0].schema if bases else _text(files, SCHEMA)
+    if any(base.schema != schema_text for base in bases):
+        raise _bad_manifest("The bundles that it extends have different schemas.")
     schema = _schema(schema_text)
-    kept = _kept(base, manifest.remove)
+    kept = _kept(bases, manifest.remove)
     own = tuple(_policies(files, schema))
     policies = kept + own
     _check_unique(policies)
@@ -79,18 +93,17 @@ def assemble(files: Mapping[str, bytes], base_named: Callable[[str], Bundle]) ->
         name=manifest.name,
         version=manifest.version,
         description=manifest.description,
-        digest=bundle_digest(files, base),
+        digest=bundle_digest(files, bases),
         schema=schema_text,
         policies=policies,
         cases=tuple(_cases(files, {policy.id for policy in policies})),
     )
 
 
-def bundle_digest(files: Mapping[str, bytes], base: Bundle | None) -> str:
-    """Hex SHA-256 over a line for each file, sorted by path (`<sha256> <size> <path>`), and one for the base."""
+def bundle_digest(files: Mapping[str, bytes], bases: Sequence[Bundle]) -> str:
+    """Hex SHA-256 over a line for each file, sorted by path (`<sha256> <size> <path>`), and one for each base."""
     listing = ["ringfence policy bundle 1"]
-    if base is not None:
-        listing.append(f"extends {base.digest} {base.name}")
+    listing += [f"extends {base.digest} {base.name}" for base in bases]
     listing += [f"{hashlib.sha256(data).hexdigest()} {len(data)} {path!r}" for path, data in sorted(files.items())]
     return hashlib.sha256("\n".join(listing).encode()).hexdigest()
 
@@ -110,15 +123,18 @@ def _check_limits(files: Mapping[str, bytes]) -> None:
             )
 
 
-def _manifest(files: Mapping[str, bytes]) -> Manifest:
+def read_manifest(files: Mapping[str, bytes]) -> Manifest:
+    """The manifest of a bundle's files; raises `PolicyError` (policy.bad_manifest, policy.bad_layout)."""
     try:
         manifest = msgspec.convert(tomllib.loads(_text(files, MANIFEST)), Manifest)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise _bad_manifest(f"The manifest does not say what it must: {error}.") from error
     if not manifest.name or not manifest.description or manifest.version < 1:
         raise _bad_manifest("The manifest needs a name, a description and a version of at least 1.")
-    if manifest.remove and not manifest.extends:
+    if manifest.remove and not manifest.bases:
         raise _bad_manifest("The manifest removes policies but extends no bundle.")
+    if len(set(manifest.bases)) != len(manifest.bases) or len(manifest.bases) > MAX_BASES:
+        raise _bad_manifest(f"The manifest extends a bundle twice, or more than {MAX_BASES}.")
     return manifest
 
 
@@ -208,13 +224,14 @@ def _check_policy(statement: Statement, path: str, schema: cedarpy.Schema) -> No
         )
 
 
-def _kept(base: Bundle | None, remove: tuple[str, ...]) -> tuple[Policy, ...]:
-    if base is None:
-        return ()
-    unknown = sorted(set(remove) - {policy.id for policy in base.policies})
+def _kept(bases: Sequence[Bundle], remove: tuple[str, ...]) -> tuple[Policy, ...]:
+    """The policies of all bases, those that they share once; one id with two texts is left for `_check_unique`."""
+    joined = tuple(dict.fromkeys(policy for base in bases for policy in base.policies))
+    unknown = sorted(set(remove) - {policy.id for policy in joined})
     if unknown:
-        raise _bad_manifest(f"The manifest removes {unknown[0]!r}, which the bundle {base.name} does not have.")
-    return tuple(policy for policy in base.policies if policy.id not in remove)
+        names = ", ".join(base.name for base in bases)
+        raise _bad_manifest(f"The manifest removes {unknown[0]!r}, which the bundle {names} does not have.")
+    return tuple(policy for policy in joined if policy.id not in remove)
 
 
 def _check_unique(policies: tuple[Policy, ...]) -> None:

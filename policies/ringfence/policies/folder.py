@@ -11,18 +11,38 @@ from ringfence.policies.assembly import MANIFEST, MAX_FILE_BYTES, MAX_FILES, SCH
 from ringfence.policies.bundle import Bundle
 from ringfence.policies.errors import BAD_LAYOUT, BAD_MANIFEST, UNKNOWN_BUNDLE, UNREADABLE, PolicyError
 
+BASE = "default"
+"""The shipped bundle that every other shipped one extends."""
 _SUFFIXES = {"policies": ".cedar", "tests": ".toml"}
+SIGNATURE = "bundle.sig"
+"""The detached signature beside a bundle's files; it is no part of the bundle, so that signing changes no digest."""
 
 
 def load_bundle(folder: Traversable) -> Bundle:
     """Load and check the bundle in a folder (a `pathlib.Path` or a package resource).
 
-    A manifest may extend one shipped bundle by name. Call it on a thread with at least 2 MiB of stack (Linux gives 8):
+    A manifest may extend shipped bundles by name. Call it on a thread with at least 2 MiB of stack (Linux gives 8):
     Cedar's parser takes almost 1 MiB for a policy at our limit of nesting.
 
     Raises `PolicyError` with file, line and remedy.
     """
-    return _load(folder, open_bundled)
+    return assemble_with(read_files(folder), shipped_files())
+
+
+def read_files(folder: Traversable) -> dict[str, bytes]:
+    """The bytes of a bundle's files by their path inside it, for `assemble`; its signature is left out.
+
+    Raises `PolicyError` (policy.unreadable, policy.bad_layout).
+    """
+    try:
+        return _read(folder)
+    except OSError as error:
+        raise PolicyError(
+            UNREADABLE,
+            f"The bundle cannot be read: {error.strerror}.",
+            field=str(folder),
+            hint="Give the folder that holds the bundle's manifest.toml.",
+        ) from error
 
 
 def bundled() -> tuple[str, ...]:
@@ -32,9 +52,14 @@ def bundled() -> tuple[str, ...]:
 
 def open_bundled(name: str) -> Bundle:
     """Load a shipped bundle by name; raises `PolicyError` (policy.unknown_bundle) for any other name."""
+    return assemble_with(read_files(shipped_folder(name)), shipped_files())
+
+
+def shipped_folder(name: str) -> Traversable:
+    """The folder of a shipped bundle; raises `PolicyError` (policy.unknown_bundle)."""
     if name not in bundled():
         raise _unknown(name, bundled())
-    return _load(_shipped() / name, _no_base)
+    return _shipped() / name
 
 
 def _unknown(name: str, known: Iterable[str]) -> PolicyError:
@@ -50,32 +75,6 @@ def _shipped() -> Traversable:
     return package_files("ringfence.policies") / "bundles"
 
 
-def _no_base(name: str) -> Bundle:
-    raise PolicyError(
-        BAD_MANIFEST, f"A shipped bundle extends {name!r}.", field=MANIFEST, hint="Write its policies out instead."
-    )
-
-
-def _load(folder: Traversable, base_named: Callable[[str], Bundle]) -> Bundle:
-    return assemble(read_files(folder), base_named)
-
-
-def read_files(folder: Traversable) -> dict[str, bytes]:
-    """The files of a bundle by their paths in it, unchecked, and no more of each than shows that it is too large.
-
-    Raises `PolicyError` (policy.unreadable, policy.bad_layout).
-    """
-    try:
-        return _read(folder)
-    except OSError as error:
-        raise PolicyError(
-            UNREADABLE,
-            f"The bundle cannot be read: {error.strerror}.",
-            field=str(folder),
-            hint="Give the folder that holds the bundle's manifest.toml.",
-        ) from error
-
-
 def shipped_files() -> dict[str, dict[str, bytes]]:
     """The files of every bundle that Ringfence ships, by name."""
     return {name: read_files(_shipped() / name) for name in bundled()}
@@ -87,9 +86,23 @@ def assemble_with(files: Mapping[str, bytes], shipped: Mapping[str, Mapping[str,
     def base_named(name: str) -> Bundle:
         if name not in shipped:
             raise _unknown(name, sorted(shipped))
-        return assemble(shipped[name], _no_base)
+        return assemble(shipped[name], base_of_shipped)
+
+    def base_of_shipped(name: str) -> Bundle:
+        # Shipped bundles extend `default` and nothing else, so that no chain of them has to be followed.
+        if name != BASE:
+            raise PolicyError(
+                BAD_MANIFEST, f"A shipped bundle extends {name!r}.", field=MANIFEST, hint=f"Extend {BASE!r} alone."
+            )
+        return assemble(shipped[BASE], _no_base)
 
     return assemble(files, base_named)
+
+
+def _no_base(name: str) -> Bundle:
+    raise PolicyError(
+        BAD_MANIFEST, f"The bundle {BASE} extends {name!r}.", field=MANIFEST, hint="Write its policies out instead."
+    )
 
 
 def _read(folder: Traversable) -> dict[str, bytes]:
@@ -104,7 +117,7 @@ def _read(folder: Traversable) -> dict[str, bytes]:
                 if not child.is_file() or not child.name.endswith(_SUFFIXES[entry.name]):
                     raise _unexpected(path)
                 files[path] = _bytes(child)
-        else:
+        elif entry.name != SIGNATURE:
             raise _unexpected(entry.name)
     return files
 
@@ -119,5 +132,6 @@ def _unexpected(path: str) -> PolicyError:
         BAD_LAYOUT,
         f"The bundle holds {path!r}, which has no meaning there.",
         field=path,
-        hint="A bundle is manifest.toml, schema.cedarschema, policies/*.cedar and tests/*.toml, and nothing else.",
+        hint="A bundle is manifest.toml, schema.cedarschema, policies/*.cedar, tests/*.toml and bundle.sig, and nothing "
+        "else.",
     )
