@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +26,12 @@ from ringfence.plugin.api import JOBS_PATH, PROBLEM, SESSION_PURPOSE, Problem
 from ringfence.plugin.builtin.app import Capacity, GatewayApp
 from ringfence.plugin.gate import Gate
 from ringfence.plugin.host import Attested, Host, plain_trust
+from ringfence.plugin.identity.assembly import Identified
+from ringfence.plugin.identity.errors import FACTOR_UNKNOWN, IdentityError
+from ringfence.plugin.identity.port import Binding
 from ringfence.plugin.link import HostLink
 from ringfence.plugin.pipeline.demands import JobDemand
+from ringfence.plugin.pipeline.factors import FactorPipeline
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
 from ringfence.plugin.pipeline.requests import RequestPipeline
@@ -36,6 +40,7 @@ from ringfence.plugin.risk.assessor import Assessor
 from ringfence.plugin.risk.settings import RiskSettings
 from ringfence.plugin.running import Running
 from ringfence.plugin.sessions.port import Session
+from ringfence.plugin.sessions.revocations import Revocations
 from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.settling import Settlement
 from ringfence.plugin.strangers import StrangerLimit
@@ -88,6 +93,12 @@ def _job() -> bytes:
 
 
 JOB = _job()
+
+
+async def no_proof(pieces: Mapping[str, bytes], binding: Binding, now: int) -> Identified:
+    raise IdentityError(
+        FACTOR_UNKNOWN, f"There is no factor for {len(pieces)} pieces at {now}.", field=binding.principal
+    )
 
 
 class FakeAgent:
@@ -266,7 +277,10 @@ def _world(
             signer=GATEWAY,
             opening=OpeningPipeline(means, signer=GATEWAY, limits=SessionLimits(600, 600)),
             requests=RequestPipeline(means, JobDemand(gateway=GATEWAY.key_id, random=secrets.token_bytes)),
+            factors=FactorPipeline(means),
+            prove=no_proof,
             sessions=sessions,
+            revocations=Revocations(600),
             link=cast(HostLink, link),
             settlement=settlement,
             running=Running(),

@@ -44,7 +44,9 @@ class Bench:
     recorded: list[ShadowDecision] = field(default_factory=list)
 
     def holder(self) -> BundleHolder:
-        return BundleHolder(self.folder.read, ENGINE, paced(time.perf_counter, time.sleep), self.recorded.append, self.settings)
+        return BundleHolder(
+            self.folder.read, ENGINE, paced(time.perf_counter, time.sleep), self.recorded.append, self.settings
+        )
 
 
 def version(number: int, *, forbidding: bool = False) -> Bundle:
@@ -157,5 +159,3 @@ def test_requests_are_decided_while_a_thousand_policies_are_loaded() -> None:
     # The figure itself is the benchmark's: here other tests share the processors.
     assert decided > 100
     assert holder.bundle.version == 2
-
-

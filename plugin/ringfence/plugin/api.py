@@ -2,6 +2,7 @@
 
     POST /v1/sessions   a handshake hello       -> a handshake reply, `SessionParameters` sealed inside
     POST /v1/jobs       a signed submission     -> `JobAnswer`
+    POST /v1/factors    evidence by factor      -> the factors that the session has then
     GET  /v1/health                             -> 204
 
 Every refusal is a `Problem` in JSON (RFC 9457), with its code, and the decision's trace where a stage denied.
@@ -17,6 +18,7 @@ from ringfence.agent.api.jobs import JobLimits
 
 SESSIONS_PATH: Final = "/v1/sessions"
 JOBS_PATH: Final = "/v1/jobs"
+FACTORS_PATH: Final = "/v1/factors"
 HEALTH_PATH: Final = "/v1/health"
 SESSION_PURPOSE: Final = "session"
 REQUEST_KEY: Final = "request"

@@ -11,7 +11,11 @@ from typing import Final
 from ringfence.errors import BAD_ARGUMENT, UsageError
 
 ACTIONS: Final[Mapping[str, str]] = {
+    "approve": "ringfence.plugin.identity.approve_cli",
     "explain": "ringfence.plugin.explain_command",
+    "revoke": "ringfence.plugin.sessions.revoke_cli",
+    "sessions": "ringfence.plugin.sessions.sessions_cli",
+    "watch": "ringfence.plugin.threats.watch_command",
 }
 """What can be asked of a gateway that runs or ran: each name's module has `configure` and `run`."""
 

@@ -13,6 +13,22 @@ from ringfence.config import KeyId, PcrIndex, Sha256, SocketPath, resolved
 from ringfence.config.audit_section import EXAMPLE, AuditSettings
 from ringfence.crypto.kems import AdditionalShareKemName
 from ringfence.plugin.builtin.address import ListenAddress
+from ringfence.plugin.config_tables import EXAMPLE as TABLES
+from ringfence.plugin.config_tables import (
+    HostsSettings,
+    SessionsSettings,
+    SocketsSettings,
+    UpstreamName,
+    UpstreamSettings,
+)
+from ringfence.plugin.device.settings import EXAMPLE as DEVICE
+from ringfence.plugin.device.settings import DeviceSettings
+from ringfence.plugin.identity.settings import IdentitySettings
+from ringfence.plugin.risk.settings import EXAMPLE as RISK
+from ringfence.plugin.risk.settings import RiskSettings
+from ringfence.plugin.signin.settings import SignInSettings
+from ringfence.plugin.threats.settings import EXAMPLE as THREATS
+from ringfence.plugin.threats.settings import ThreatSettings
 
 if TYPE_CHECKING:
     from ringfence.policies import Decider
@@ -34,10 +50,10 @@ class PolicySource(str):
 
     def load(self) -> Decider:
         """The decider by this bundle. Raises `PolicyError`."""
-        from ringfence.policies.engine import CedarDecider
+        from ringfence.policies.compiled.decider import CompiledDecider
         from ringfence.policies.folder import load_bundle, open_bundled
 
-        return CedarDecider(load_bundle(Path(self)) if "/" in self else open_bundled(self))
+        return CompiledDecider(load_bundle(Path(self)) if "/" in self else open_bundled(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +99,8 @@ class GatewayLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     header_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
     refusals_per_minute: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60
     job_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
-    remembered_nonces: Annotated[int, msgspec.Meta(ge=1000)] = 1_000_000
+    remembered_nonces: Annotated[int, msgspec.Meta(ge=1000, le=10_000_000)] = 1_000_000
+    nonces_of_principal: Annotated[int, msgspec.Meta(ge=100, le=10_000_000)] = 100_000
     risk_ceiling: Annotated[int, msgspec.Meta(ge=1, le=101)] = 90
 
 
@@ -106,6 +123,7 @@ trust = "/etc/ringfence/trust.toml"           # the pinned clients and agents
 policies = "default"                          # a shipped bundle's name, or a folder such as "./policies"
 additional_shares = []  # a third key exchange beside X25519 and ML-KEM-768, such as ["BIKE-L1"]
 additional_share_required = false  # whether a peer that does not offer one is refused
+# networks = "/etc/ringfence/networks.toml"   # gives addresses a region; docs/risk.md
 
 [host]                                        # printed by `ringfence agent --config FILE --show-host` on the host
 socket = "/run/ringfence/agent.sock"          # the agent's
@@ -130,8 +148,13 @@ header_timeout_s = 10.0                       # within which a connection must h
 refusals_per_minute = 60                      # that strangers may write into the audit log, for each source
 job_timeout_s = 60.0                          # how long the gateway waits for the agent's answer
 remembered_nonces = 1000000                   # against replay; beyond them new requests are refused
+nonces_of_principal = 100000                  # of those; beyond them the principal's requests are refused
 risk_ceiling = 90                             # a risk score from 0 to 100 that is this high is refused; 101: none is
-"""
+
+{TABLES}
+{RISK}
+{THREATS}
+{DEVICE}"""
 
     listen: ListenAddress
     state: Path
@@ -144,6 +167,16 @@ risk_ceiling = 90                             # a risk score from 0 to 100 that 
     additional_share_required: bool = False
     audit: AuditSettings = AuditSettings()
     limits: GatewayLimits = GatewayLimits()
+    sessions: SessionsSettings = SessionsSettings()
+    sockets: SocketsSettings = SocketsSettings()
+    upstreams: dict[UpstreamName, UpstreamSettings] = {}
+    hosts: HostsSettings = HostsSettings()
+    identity: IdentitySettings = IdentitySettings()
+    sign_in: SignInSettings | None = None
+    networks: Path | None = None
+    risk: RiskSettings = RiskSettings()
+    threats: ThreatSettings = ThreatSettings()
+    device: DeviceSettings = DeviceSettings()
 
     def open(self) -> Opened:
         """Loads the keys, the trust list and the policies. Raises `TrustError`, `KeyStoreError` or `PolicyError`.

@@ -9,36 +9,26 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
 import uvicorn
 
 from ringfence import audit
-from ringfence.agent.api.remote import RemoteAgent
 from ringfence.attestation.anchoring import configured_anchor
-from ringfence.crypto.handshake import Shares
 from ringfence.keystore.daemon_log import open_daemon_log
+from ringfence.plugin.assertion import KEYS_PATH
 from ringfence.plugin.builtin.address import UNIX
 from ringfence.plugin.builtin.app import Capacity, GatewayApp
 from ringfence.plugin.builtin.connections import HEADER_BYTES, guarded_protocol
 from ringfence.plugin.builtin.listen import open_listener
+from ringfence.plugin.composition import compose
 from ringfence.plugin.config import GatewayConfig, Opened
-from ringfence.plugin.gate import Gate
-from ringfence.plugin.link import HostLink, Verifier
-from ringfence.plugin.pipeline.demands import JobDemand
-from ringfence.plugin.pipeline.means import Means
-from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
-from ringfence.plugin.pipeline.requests import RequestPipeline
-from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
-from ringfence.plugin.risk.assessor import Assessor
-from ringfence.plugin.risk.settings import RiskSettings
-from ringfence.plugin.running import Running
-from ringfence.plugin.sessions.store import MemorySessions
-from ringfence.plugin.settling import Settlement
-from ringfence.plugin.strangers import WINDOW_S, StrangerLimit
-from ringfence.plugin.threats.calm import Calm
+from ringfence.plugin.doors import open_doors
+from ringfence.plugin.duties import Duties
+from ringfence.plugin.past import Past, read_past
+from ringfence.plugin.sessions.archive import Archive
 from ringfence.terminal import printable
 
 GRACE_S: Final = 5
@@ -47,6 +37,7 @@ GRACE_S: Final = 5
 def run(config: GatewayConfig) -> None:
     """Serves until SIGTERM or SIGINT. Raises `RingfenceError` where it cannot start."""
     opened = config.open()
+    past = read_past(config.state / "audit" / "gateway", now=_now())
     policies = audit.Operator(event="policies", component="gateway", digest=opened.decider.bundle_digest)
     with (
         _unwound_by_sigterm(),
@@ -61,7 +52,7 @@ def run(config: GatewayConfig) -> None:
             anchor=configured_anchor(config.audit.anchor.path, opened.signer.key_id),
         ) as log,
     ):
-        asyncio.run(_serve(config, listener, opened, log))
+        asyncio.run(_serve(config, listener, opened, log, past))
 
 
 @contextmanager
@@ -89,29 +80,24 @@ def _listener(address: str) -> Iterator[socket.socket]:
 
 
 async def _serve(
-    config: GatewayConfig,
-    listener: socket.socket,
-    opened: Opened,
-    log: audit.AuditLog,
+    config: GatewayConfig, listener: socket.socket, opened: Opened, log: audit.AuditLog, past: Past
 ) -> None:
     limits = config.limits
-    remote = RemoteAgent(config.host.socket)
-    link = HostLink(
-        remote,
-        agent=config.host.agent,
-        signer=opened.signer,
-        trust=opened.trust,
-        verifier=Verifier(opened.verifier, config.host.references(), limits.attestation_lifetime_s),
-        log=log,
-        tell=_tell,
-        clock_ns=time.time_ns,
-        random=secrets.token_bytes,
-        shares=Shares.named(config.additional_shares, required=config.additional_share_required),
-    )
-    settlement = Settlement(
-        log, StrangerLimit(limits.refusals_per_minute), ticks_ns=time.monotonic_ns, tell=lambda _record: None
-    )
-    gate = _gate(config, opened, settlement, link)
+    house = compose(config, opened, log, past, _tell)
+    duties = Duties(house, clock=_now, tell=_tell)
+    tasks = duties.all()
+    archive: Archive | None = None
+    if config.sessions.snapshot_s:
+        archive = Archive(
+            config.state / "gateway",
+            house.sessions,
+            past.history,
+            gateway=opened.signer.key_id,
+            random=secrets.token_bytes,
+            tell=_tell,
+        )
+        archive.revive(now=_now())
+        tasks.append(archive.tend(house.settlement.record, config.sessions.snapshot_s))
     capacity = Capacity(
         jobs=limits.concurrent_requests,
         openings=limits.concurrent_openings,
@@ -121,7 +107,7 @@ async def _serve(
     )
     server = uvicorn.Server(
         uvicorn.Config(
-            GatewayApp(gate, capacity),
+            GatewayApp(house.gate, capacity, published={KEYS_PATH: house.published_keys}),
             http=guarded_protocol(limit=limits.connections, header_timeout_s=limits.header_timeout_s),
             h11_max_incomplete_event_size=HEADER_BYTES,
             lifespan="off",
@@ -136,62 +122,28 @@ async def _serve(
             ws="none",
         )
     )
-    tasks = [asyncio.create_task(link.keep_fresh()), asyncio.create_task(_report_suppressed(settlement))]
-    _tell(f"ready on {config.listen}")
+    running = [asyncio.create_task(task) for task in tasks]
     try:
-        await server.serve(sockets=[listener])
+        async with AsyncExitStack() as doors:
+            await open_doors(doors, config, house, duties)
+            _tell(f"ready on {config.listen}")
+            await server.serve(sockets=[listener])
     finally:
-        for task in tasks:
+        for task in running:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
         with suppress(audit.AuditError):
-            await settlement.report_suppressed()
-        await remote.close()
+            await house.settlement.report_suppressed()
+        if archive is not None:
+            await archive.save(house.settlement.record)
+        await house.tending.save()
+        await house.link.remote.close()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000_000
 
 
 def _tell(sentence: str) -> None:
     print(f"ringfence gateway: {printable(sentence)}", file=sys.stderr, flush=True)
-
-
-async def _report_suppressed(settlement: Settlement) -> None:
-    while True:
-        await asyncio.sleep(WINDOW_S)
-        # A log that fails keeps the count for the next time; meanwhile every decision is denied.
-        with suppress(audit.AuditError):
-            await settlement.report_suppressed()
-
-
-def _gate(config: GatewayConfig, opened: Opened, settlement: Settlement, link: HostLink) -> Gate:
-    limits, signer, decider = config.limits, opened.signer, opened.decider
-    running = Running()
-    means = Means(
-        trust=opened.trust,
-        sessions=MemorySessions(limits.sessions),
-        decider=decider,
-        replay=NonceLedger(
-            lifetime_s=MESSAGE_LIFETIME_S, capacity=limits.remembered_nonces, quota=limits.remembered_nonces
-        ),
-        risk=Assessor(RiskSettings()),
-        threats=Calm(),
-        ceiling=limits.risk_ceiling,
-        ticks_ns=time.monotonic_ns,
-        random=secrets.token_bytes,
-        running=running,
-    )
-    return Gate(
-        signer=signer,
-        opening=OpeningPipeline(
-            means,
-            signer=signer,
-            limits=SessionLimits(limits.session_lifetime_s, limits.session_lifetime_s),
-            shares=Shares.named(config.additional_shares, required=config.additional_share_required),
-        ),
-        requests=RequestPipeline(means, JobDemand(gateway=signer.key_id, random=secrets.token_bytes)),
-        sessions=means.sessions,
-        link=link,
-        settlement=settlement,
-        running=running,
-        job_timeout_s=limits.job_timeout_s,
-        clock_ns=time.time_ns,
-    )

@@ -5,7 +5,7 @@ This is the thin shell that every host adapter shares; it knows nothing of HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -17,13 +17,21 @@ from ringfence.crypto.combiner import Bound
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import REQUEST_KEY, JobAnswer, SessionParameters
 from ringfence.plugin.hosts.port import NO_CHANNEL, Channel, Inbound
+from ringfence.plugin.identity.assembly import Identified
+from ringfence.plugin.identity.port import Binding, Proven
 from ringfence.plugin.link import LINK_LOST, HostLink
 from ringfence.plugin.pipeline.demands import Granted
+from ringfence.plugin.pipeline.factors import Begun, FactorPipeline
+from ringfence.plugin.pipeline.facts import live_factors
 from ringfence.plugin.pipeline.opening import OpeningPipeline
 from ringfence.plugin.pipeline.requests import RequestPipeline
 from ringfence.plugin.running import Running
 from ringfence.plugin.sessions.port import Session, SessionStore
+from ringfence.plugin.sessions.revocations import Revocations
 from ringfence.plugin.settling import RefusedError, Settlement, with_audit
+
+Prove = Callable[[Mapping[str, bytes], Binding, int], Awaitable[Identified]]
+"""What pieces of evidence prove of a session's principal. Raises `IdentityError`."""
 
 
 class Gate:
@@ -35,7 +43,10 @@ class Gate:
         signer: Signer,
         opening: OpeningPipeline,
         requests: RequestPipeline[JobStatement, Granted],
+        factors: FactorPipeline,
+        prove: Prove,
         sessions: SessionStore,
+        revocations: Revocations,
         link: HostLink,
         settlement: Settlement,
         running: Running,
@@ -45,7 +56,10 @@ class Gate:
         self._signer = signer
         self._opening = opening
         self._requests = requests
+        self._factors = factors
+        self._prove = prove
         self._sessions = sessions
+        self._revocations = revocations
         self._link = link
         self._settlement = settlement
         self._running = running
@@ -74,6 +88,8 @@ class Gate:
         session = msgspec.structs.replace(opening.session, key=established.key(REQUEST_KEY))
         try:
             await self._record_opening(session)
+            # Its principal may have been revoked while it was opened.
+            self._revocations.check(session)
             self._sessions.add(session, now=self._now())
         except RingfenceError as error:
             raise RefusedError(error, decided.record.decision_id, trace) from error
@@ -113,6 +129,25 @@ class Gate:
             limits=granted.grant.limits,
             trace=trace,
         )
+
+    async def add_factors(self, inbound: Inbound) -> tuple[str, ...]:
+        """Adds what the evidence in the request's body proves to its session; the session's factors then.
+
+        Raises `RefusedError`.
+        """
+        begun = self._factors.begin(inbound, now=self._now())
+        if isinstance(begun, Begun):
+            evidence = begun.evidence
+            proven: tuple[Proven, ...] | RingfenceError
+            try:
+                proven = (await self._prove(evidence.pieces, evidence.binding, self._now())).proven
+            except RingfenceError as error:
+                proven = error
+            decided = self._factors.finish(begun, proven, now=self._now())
+        else:
+            decided = begun
+        session, _ = await self._settlement.settle(decided, inbound.source)
+        return live_factors(session, self._now())
 
     async def _forward(self, granted: Granted, inbound: Inbound) -> Finished:
         body = inbound.body if isinstance(inbound.body, bytes) else b""

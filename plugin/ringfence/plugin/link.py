@@ -75,6 +75,11 @@ class HostLink:
         self._host: Host | None = None
         self._replaced = asyncio.Event()
 
+    @property
+    def latest(self) -> Host | None:
+        """The host's state as it was last seen, without asking anybody."""
+        return self._host
+
     def _now(self) -> int:
         return self._clock_ns() // 1_000_000_000
 

@@ -20,7 +20,6 @@ from ringfence.policies.decision import Query, Verdict
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.errors import ROLLED_BACK, PolicyError
 
-
 WORK_S: Final = 0.002
 REST_S: Final = 0.0005
 

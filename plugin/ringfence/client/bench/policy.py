@@ -62,5 +62,3 @@ def show(figures: dict[str, Any]) -> None:
     """Prints the figures for people."""
     for section in SECTIONS:
         section.show(figures[section.KEY])
-
-

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from ringfence import httpsig
 from ringfence.errors import RingfenceError
 from ringfence.plugin.answers import refusal
-from ringfence.plugin.api import HEALTH_PATH, JOBS_PATH, MSGPACK, SESSIONS_PATH
+from ringfence.plugin.api import FACTORS_PATH, HEALTH_PATH, JOBS_PATH, MSGPACK, SESSIONS_PATH
 from ringfence.plugin.builtin.bodies import DisconnectedError, Incoming, Message, Receive
 from ringfence.plugin.builtin.capacity import ByteBudget, Slots
 from ringfence.plugin.builtin.connections import AUTHENTICATED
@@ -33,7 +34,8 @@ Result = TypeVar("Result")
 HELLO_LIMIT: Final = 64 * 1024
 HELLO_TIMEOUT_S: Final = 5.0
 NO_STORE: Final = (("cache-control", "no-store"),)
-_METHODS: Final = {SESSIONS_PATH: "POST", JOBS_PATH: "POST", HEALTH_PATH: "GET"}
+NOTHING: Final[Mapping[str, Callable[[], bytes]]] = MappingProxyType({})
+_METHODS: Final = {SESSIONS_PATH: "POST", JOBS_PATH: "POST", FACTORS_PATH: "POST", HEALTH_PATH: "GET"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,10 @@ class Capacity:
 class GatewayApp:
     """Serves one gate within `capacity`."""
 
-    def __init__(self, gate: Gate, capacity: Capacity) -> None:
+    def __init__(self, gate: Gate, capacity: Capacity, published: Mapping[str, Callable[[], bytes]] = NOTHING) -> None:
+        """`published` are documents that anybody may GET, by their paths."""
         self._gate = gate
+        self._published = published
         self._body_bytes = min(capacity.body_bytes, capacity.bodies_bytes)
         self._body_timeout_s = capacity.body_timeout_s
         self._jobs = Slots(capacity.jobs)
@@ -78,18 +82,22 @@ class GatewayApp:
 
     async def _answer(self, scope: Scope, incoming: Incoming) -> Answer:
         path = _path(scope)
-        method = _METHODS.get(path)
+        method = "GET" if path in self._published else _METHODS.get(path)
         if method is None or scope.get("query_string"):
             raise GateError(NOT_FOUND, "There is nothing at this path.", field="path", hint="The API is at /v1/.")
         if scope["method"] != method:
             raise GateError(METHOD_UNKNOWN, f"This path takes {method} only.", field="method")
         if path == HEALTH_PATH:
             return Answer(204, headers=NO_STORE)
+        if path in self._published:
+            return Answer(200, headers=(("content-type", "application/json"),), body=self._published[path]())
         headers = _headers(scope)
         source = scope["client"][0] if scope.get("client") else "unix"
         head = Inbound(httpsig.Target(method, _host(headers), path), headers, source, "", Unseen.HIDDEN)
         if path == SESSIONS_PATH:
             return _fine(await self._open(head, incoming))
+        if path == FACTORS_PATH:
+            return _fine(await self._add_factors(head, incoming))
         await self._gate.screen(head)
         authenticated = scope.get("extensions", {}).get(AUTHENTICATED)
         if authenticated is not None:
@@ -100,6 +108,12 @@ class GatewayApp:
         body = await incoming.read(_announced(head), HELLO_LIMIT, lambda _size: None)
         with self._openings.held():
             return await _while_connected(incoming, self._gate.open_session(body, source=head.source))
+
+    async def _add_factors(self, head: Inbound, incoming: Incoming) -> bytes:
+        body = await incoming.read(_announced(head), HELLO_LIMIT, lambda _size: None)
+        with self._openings.held():
+            work = self._gate.add_factors(replace(head, body=body))
+            return msgspec.msgpack.encode(await _while_connected(incoming, work))
 
     async def _submit(self, head: Inbound, incoming: Incoming) -> bytes:
         with self._jobs.held(), self._bytes.account() as take:

@@ -1,0 +1,63 @@
+"""The tables of the gateway's configuration that say what stands in front of it and behind it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from ringfence.config import SocketPath
+from ringfence.plugin.hosts.authzen.api import AuthZenSettings
+from ringfence.plugin.hosts.extauthz.settings import ExtAuthzSettings
+from ringfence.plugin.hosts.forwardauth.service import ForwardAuthSettings
+from ringfence.plugin.hosts.spoe.agent import SpoeSettings
+
+UpstreamName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
+
+EXAMPLE: Final = """\
+[upstreams.service]                           # what other gateways ask about, by the name that they give
+tenant = ""                                   # whose it is; policies compare it with the principal's
+verifies_body = false                         # whether it checks a body against the assertion before it acts
+
+[hosts.forward_auth.socket]                   # nginx, Caddy and Envoy HTTP ask here; docs/hosts has their sides
+path = "/run/ringfence/forward-auth.sock"
+peers = ["www-data"]                          # the users that they run as; nobody else is answered
+
+[sessions]
+idle_s = 600                                  # a session without a request for so long ends
+snapshot_s = 300                              # how often sessions are kept for a restart, sealed; 0: never
+
+[sockets]                                     # for the operator's commands; root and this user alone
+admin = "/run/ringfence/gateway-admin.sock"   # `ringfence gateway sessions` and `revoke`
+feed = "/run/ringfence/gateway-feed.sock"     # `ringfence gateway watch`
+"""
+
+
+class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One upstream behind the gateways that ask: whose it is, and whether it checks bodies itself."""
+
+    tenant: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    verifies_body: bool = False
+
+
+class HostsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The gateways that ask this one. Each is served only where it has a table."""
+
+    forward_auth: ForwardAuthSettings | None = None
+    spoe: SpoeSettings | None = None
+    ext_authz: ExtAuthzSettings | None = None
+    authzen: AuthZenSettings | None = None
+
+
+class SessionsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long sessions may be idle, and how often they are kept for a restart (0: never)."""
+
+    idle_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 600
+    snapshot_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 300
+
+
+class SocketsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The sockets of the operator's commands; without one its commands do not work."""
+
+    admin: SocketPath | None = None
+    feed: SocketPath | None = None

@@ -1,0 +1,57 @@
+"""The doors of a running gateway beside its own HTTP: the hosts that ask it, and the sockets of the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from ringfence.plugin.assertion import KEYS_PATH
+from ringfence.plugin.composition import Gatehouse
+from ringfence.plugin.config import GatewayConfig
+from ringfence.plugin.duties import Duties
+from ringfence.plugin.hosts.extauthz.adapter import ExtAuthz
+from ringfence.plugin.hosts.forwardauth import service as forward_auth
+from ringfence.plugin.hosts.forwardauth.service import ForwardAuth, document
+from ringfence.plugin.hosts.spoe import agent as spoe
+from ringfence.plugin.sessions.desk_server import AdminServer
+from ringfence.plugin.sessions.revoking import Revoker
+from ringfence.plugin.threats.feed import serve_feed
+
+
+async def open_doors(doors: AsyncExitStack, config: GatewayConfig, house: Gatehouse, duties: Duties) -> None:
+    """Opens every door that `config` has; `doors` closes them. Raises `RingfenceError` where one cannot be opened."""
+    hosts, sockets = config.hosts, config.sockets
+    if hosts.forward_auth is not None:
+        further = {KEYS_PATH: document("application/json", house.published_keys)}
+        handler = ForwardAuth(house.keeper, hosts.forward_auth, further=further)
+        await doors.enter_async_context(_closing(await forward_auth.serve(hosts.forward_auth, handler.handle)))
+    if hosts.spoe is not None:
+        await doors.enter_async_context(_closing(await spoe.serve(hosts.spoe, house.keeper)))
+    if hosts.ext_authz is not None:
+        await doors.enter_async_context(ExtAuthz(house.keeper, hosts.ext_authz).serve())
+    if sockets.feed is not None:
+        await doors.enter_async_context(serve_feed(house.broadcast, sockets.feed))
+    if sockets.admin is not None:
+        revoker = Revoker(
+            house.sessions,
+            house.revocations,
+            journal=house.settlement.record,
+            ended=duties.tell_ended,
+            now=_now,
+        )
+        admin = AdminServer(house.sessions, revoker.revoke, now=_now)
+        await doors.enter_async_context(admin.serve(sockets.admin))
+
+
+@asynccontextmanager
+async def _closing(server: asyncio.Server) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        server.close()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000_000
