@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ringfence.trust.errors import MISSING_FILE, TrustError
@@ -11,15 +13,33 @@ from ringfence.trust.store import load
 
 
 class TrustFile:
-    """Calling it gives the list as the file has it now. A file that is gone or unreadable trusts nobody: it raises."""
+    """Calling it gives the list as the file has it now. A file that is gone or unreadable trusts nobody: it raises.
 
-    def __init__(self, path: Path) -> None:
+    With `patience_s` what was found holds for so long, by the clock `ticks` in seconds: a look at the file costs more
+    than the rest of what is done with the list for each request.
+    """
+
+    def __init__(self, path: Path, *, patience_s: float = 0.0, ticks: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._patience_s = patience_s
+        self._ticks = ticks
+        self._due = 0.0
         self._seen: tuple[int, int, int] | None = None
         self._trust = TrustList()
         self()
 
     def __call__(self) -> TrustList:
+        if self._patience_s:
+            now = self._ticks()
+            if now < self._due:
+                return self._trust
+            self._due = 0.0
+        trust = self._look()
+        if self._patience_s:
+            self._due = now + self._patience_s
+        return trust
+
+    def _look(self) -> TrustList:
         try:
             status = os.stat(self._path)
         except OSError as error:

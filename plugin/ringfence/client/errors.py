@@ -12,6 +12,7 @@ ANSWER_MALFORMED = Code("client.answer_malformed", Kind.INTERNAL)
 HOST_PROOF_INVALID = Code("client.host_proof_invalid", Kind.UNAUTHENTICATED)
 HOST_UNATTESTED = Code("client.host_not_attested", Kind.DENIED)
 START_FAILED = Code("client.start_failed", Kind.UNAVAILABLE)
+BENCH_BROKEN = Code("bench.broken", Kind.INTERNAL)
 RECEIPT_MISMATCH = Code("client.receipt_mismatch", Kind.UNAUTHENTICATED)
 
 

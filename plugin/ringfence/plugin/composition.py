@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ringfence import audit
+from ringfence.agent.api.jobs import JobStatement
 from ringfence.agent.api.remote import RemoteAgent
 from ringfence.attestation.result import AttestationResult
 from ringfence.audit.kinds import Decision, Record
@@ -27,7 +28,7 @@ from ringfence.plugin.identifying import Identification, identification
 from ringfence.plugin.keeper import Keeper
 from ringfence.plugin.link import HostLink, Verifier
 from ringfence.plugin.past import Past
-from ringfence.plugin.pipeline.demands import AccessDemand, JobDemand, Upstream
+from ringfence.plugin.pipeline.demands import AccessDemand, Granted, JobDemand, Upstream
 from ringfence.plugin.pipeline.factors import FactorPipeline
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
@@ -69,6 +70,8 @@ class Gatehouse:
 
     gate: Gate
     keeper: Keeper
+    opening: OpeningPipeline
+    requests: RequestPipeline[JobStatement, Granted]
     link: HostLink
     settlement: Settlement
     means: Means
@@ -139,15 +142,17 @@ def compose(
     issuer = open_issuer(folder / "assertion.key", gateway=signer.key_id, random=random)
     asserter = SigningAsserter(issuer, random)
     revocations = Revocations(limits.session_lifetime_s)
+    opening = OpeningPipeline(
+        means,
+        signer=signer,
+        limits=SessionLimits(limits.session_lifetime_s, config.sessions.idle_s),
+        shares=shares,
+    )
+    requests = RequestPipeline(means, JobDemand(gateway=signer.key_id, random=random))
     gate = Gate(
         signer=signer,
-        opening=OpeningPipeline(
-            means,
-            signer=signer,
-            limits=SessionLimits(limits.session_lifetime_s, config.sessions.idle_s),
-            shares=shares,
-        ),
-        requests=RequestPipeline(means, JobDemand(gateway=signer.key_id, random=random)),
+        opening=opening,
+        requests=requests,
         factors=FactorPipeline(means),
         prove=known.prove,
         sessions=sessions,
@@ -174,6 +179,8 @@ def compose(
     return Gatehouse(
         gate=gate,
         keeper=keeper,
+        opening=opening,
+        requests=requests,
         link=link,
         settlement=settlement,
         means=means,

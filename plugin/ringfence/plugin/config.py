@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ringfence.trust.watch import TrustFile
 
 MIB = 1024 * 1024
+TRUST_PATIENCE_S = 0.2
+"""How long a look at the trust list holds: a key that is removed stops counting within this time."""
 
 
 class PolicySource(str):
@@ -192,4 +194,4 @@ risk_ceiling = 90                             # a risk score from 0 to 100 that 
         # The file alone; no TPM is asked.
         configured_anchor(self.audit.anchor.path, "")
         signer, verifier = load_private(self.key), load_private(self.verifier_key)
-        return Opened(signer, verifier, TrustFile(self.trust), self.policies.load())
+        return Opened(signer, verifier, TrustFile(self.trust, patience_s=TRUST_PATIENCE_S), self.policies.load())

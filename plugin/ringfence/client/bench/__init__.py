@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from ringfence.client.bench import audit, crypto, policy, sandbox, spine
+from ringfence.client.bench import audit, crypto, gate, policy, sandbox, spine
 from ringfence.terminal import print_json
 
 
@@ -33,6 +33,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "audit": audit,
     "crypto": crypto,
     "policy": policy,
+    "gate": gate,
     "sandbox": sandbox,
     "spine": spine,
 }
