@@ -12,11 +12,12 @@ from ringfence import httpsig
 from ringfence.audit.records import check_data, encode_data
 from ringfence.crypto import COMPOSITE
 from ringfence.errors import RingfenceError
+from ringfence.plugin.api import step_up_challenge
 from ringfence.plugin.errors import SESSION_UNKNOWN, GateError
 from ringfence.plugin.hosts.port import Channel, Inbound
 from ringfence.plugin.identity.port import Proven
 from ringfence.plugin.pipeline.docket import Decided
-from ringfence.plugin.pipeline.factors import Begun, FactorPipeline, challenge
+from ringfence.plugin.pipeline.factors import Begun, FactorPipeline
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
 from ringfence.plugin.risk.assessor import Assessor
@@ -89,9 +90,19 @@ def refused(decided: object, stage: str, code: str) -> None:
 def test_evidence_is_bound_to_the_session_the_request_and_the_channel() -> None:
     evidence = Gateway().begin(request()).evidence
     assert evidence.pieces == {"webauthn": b"assertion"}
-    assert evidence.binding.transcript == challenge("session", "n" * 24)
+    assert evidence.binding.transcript == step_up_challenge("session", "n" * 24)
     assert (evidence.binding.thumbprint, evidence.binding.principal) == ("c" * 64, CLIENT.key_id)
-    assert len({challenge("a", "bc"), challenge("ab", "c"), challenge("a", "b"), challenge("b", "a")}) == 4
+    assert (
+        len(
+            {
+                step_up_challenge("a", "bc"),
+                step_up_challenge("ab", "c"),
+                step_up_challenge("a", "b"),
+                step_up_challenge("b", "a"),
+            }
+        )
+        == 4
+    )
 
 
 def test_what_was_proven_is_the_sessions_until_it_ends() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -43,6 +43,7 @@ from ringfence.crypto.combiner import Bound
 from ringfence.crypto.handshake import NO_SHARES, Established, Initiator, Shares
 from ringfence.errors import Code, Kind
 from ringfence.plugin.api import (
+    FACTORS_PATH,
     JOBS_PATH,
     MSGPACK,
     PROBLEM,
@@ -53,6 +54,7 @@ from ringfence.plugin.api import (
     Problem,
     SessionParameters,
     StageView,
+    step_up_challenge,
 )
 
 MIB: Final = 1024 * 1024
@@ -61,6 +63,9 @@ DEFAULT_LIMITS: Final = JobLimits(
 )
 SIGNATURE_LIFETIME_S: Final = 60
 ATTESTED: Final = frozenset({"affirming", "warning"})
+
+Prove = Callable[[bytes], Mapping[str, bytes]]
+"""Evidence by factor, bound to a challenge of 32 bytes."""
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
 
@@ -226,13 +231,33 @@ class Session:
 
     def sign_request(self, submission: bytes) -> dict[str, str]:
         """The header fields that sign the request which carries `submission`."""
-        target = httpsig.Target("POST", self.client.authority, JOBS_PATH)
+        return self._sign(JOBS_PATH, submission, "")
+
+    def add_factors(self, prove: Prove, *, timeout_s: float | None = None) -> tuple[str, ...]:
+        """Shows further identity factors in this session; the names of all that it has then.
+
+        `prove` is given the challenge (32 bytes) that evidence must be bound to, and gives the evidence by factor, such
+        as a security key's assertion under "webauthn". Raises `RefusedError` where it proves nothing.
+        """
+        nonce = secrets.token_urlsafe(18)
+        body = msgspec.msgpack.encode(dict(prove(step_up_challenge(self.name, nonce))))
+        answer = self.client.post(FACTORS_PATH, body, self._sign(FACTORS_PATH, body, nonce), timeout_s=timeout_s)
+        try:
+            return msgspec.msgpack.decode(answer.body, type=tuple[str, ...])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _malformed(str(error)) from None
+
+    def _sign(self, path: str, body: bytes, nonce: str) -> dict[str, str]:
+        return self.sign(httpsig.Target("POST", self.client.authority, path), body, nonce=nonce)
+
+    def sign(self, target: httpsig.Target, body: bytes, *, nonce: str = "") -> dict[str, str]:
+        """The header fields that sign a request for `target` in this session, to any upstream behind its gateway."""
         return httpsig.sign(
             self.established.key(REQUEST_KEY),
             target,
-            submission,
+            body,
             session=self.name,
-            nonce=secrets.token_urlsafe(18),
+            nonce=nonce or secrets.token_urlsafe(18),
             now=self.client.now(),
             lifetime_s=SIGNATURE_LIFETIME_S,
         )
@@ -305,6 +330,7 @@ def _refusal(answer: Answer) -> RefusedError:
         trace=problem.trace,
         receipt_bytes=problem.receipt,
         receipt_signature=problem.signature,
+        missing=problem.missing,
     )
 
 

@@ -23,7 +23,8 @@ class ClientError(RingfenceError):
 class RefusedError(ClientError):
     """The gateway or the agent refused.
 
-    `trace` holds the stages that decided; `receipt` is the agent's, checked, where it had admitted the job.
+    `trace` holds the stages that decided; `missing` the identity factors that would help (`Session.add_factors`);
+    `receipt` is the agent's, checked, where it had admitted the job.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class RefusedError(ClientError):
         trace: tuple[StageView, ...] = (),
         receipt_bytes: bytes = b"",
         receipt_signature: bytes = b"",
+        missing: tuple[str, ...] = (),
     ) -> None:
         super().__init__(code, message, field=field, hint=hint)
         self.decision_id = decision_id
         self.trace = trace
+        self.missing = missing
         self.receipt_bytes = receipt_bytes
         self.receipt_signature = receipt_signature
         self.receipt: Receipt | None = None

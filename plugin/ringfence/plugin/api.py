@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from ringfence.agent.api.jobs import JobLimits
+from ringfence.crypto import digest
 
 SESSIONS_PATH: Final = "/v1/sessions"
 JOBS_PATH: Final = "/v1/jobs"
@@ -24,6 +25,14 @@ SESSION_PURPOSE: Final = "session"
 REQUEST_KEY: Final = "request"
 MSGPACK: Final = "application/msgpack"
 PROBLEM: Final = "application/problem+json"
+
+
+def step_up_challenge(session: str, nonce: str) -> bytes:
+    """What evidence for a further factor is bound to: the session and the nonce of the request that carries it.
+
+    SHA-256, 32 bytes. So evidence proves nothing in another session, and nothing a second time.
+    """
+    return digest(b"ringfence step-up 1\0" + session.encode() + b"\0" + nonce.encode())
 
 
 class StageView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

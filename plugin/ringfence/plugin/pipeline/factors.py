@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 from msgspec import structs
 
-from ringfence.crypto import digest
 from ringfence.errors import RingfenceError
+from ringfence.plugin.api import step_up_challenge
 from ringfence.plugin.errors import EVIDENCE_MALFORMED, GateError
 from ringfence.plugin.hosts.port import Inbound
 from ringfence.plugin.identity.port import Binding, Proven
@@ -44,11 +44,6 @@ class Begun:
 
     docket: Docket
     evidence: Evidence
-
-
-def challenge(session: str, nonce: str) -> bytes:
-    """What evidence is bound to: the session and the nonce of the request that carries it (SHA-256, 32 bytes)."""
-    return digest(b"ringfence step-up 1\0" + session.encode() + b"\0" + nonce.encode())
 
 
 class FactorPipeline:
@@ -88,7 +83,7 @@ class FactorPipeline:
         shown = self._entry.accept(docket, inbound, session, presented, delegated=False, now=now)
         nonce = "" if presented is None else presented.nonce
         pieces = read_evidence(shown.body if isinstance(shown.body, bytes) else b"")
-        binding = Binding(challenge(session.name, nonce), inbound.channel.thumbprint, session.principal)
+        binding = Binding(step_up_challenge(session.name, nonce), inbound.channel.thumbprint, session.principal)
         return Evidence(session, pieces, binding)
 
     def _add(self, begun: Begun, proven: tuple[Proven, ...], now: int) -> Session:
