@@ -153,7 +153,7 @@ def test_a_spiffe_id_has_one_spelling(text: str) -> None:
 
 async def test_a_verified_chain_is_remembered_until_it_ends_or_the_bundles_change() -> None:
     held = [BUNDLES]
-    factor = SvidFactor(lambda: held[0], max_lifetime_s=7200, remembered=2)
+    factor = SvidFactor(lambda _: held[0], max_lifetime_s=7200, remembered=2)
     binding = Binding(bytes(32), LEAF.thumbprint, "")
     first = await factor.verify(LEAF.pem + MIDDLE.pem, binding, now=NOW)
     assert (first.subject, first.key_bound, first.proven_until) == (WORKLOAD, True, NOW + 3600)
@@ -170,7 +170,7 @@ async def test_a_verified_chain_is_remembered_until_it_ends_or_the_bundles_chang
 
 
 async def test_no_more_chains_are_remembered_than_allowed() -> None:
-    factor = SvidFactor(lambda: BUNDLES, max_lifetime_s=7200, remembered=2)
+    factor = SvidFactor(lambda _: BUNDLES, max_lifetime_s=7200, remembered=2)
     leaves = [certificate(ROOT, uris=(WORKLOAD,)) for _ in range(3)]
     for leaf in leaves:
         await factor.verify(leaf.pem, Binding(bytes(32), leaf.thumbprint, ""), now=NOW)
@@ -181,7 +181,7 @@ async def test_no_more_chains_are_remembered_than_allowed() -> None:
 
 
 async def test_a_channel_without_a_certificate_proves_nothing() -> None:
-    factor = SvidFactor(lambda: BUNDLES, max_lifetime_s=7200, remembered=2)
+    factor = SvidFactor(lambda _: BUNDLES, max_lifetime_s=7200, remembered=2)
     with pytest.raises(IdentityError) as refused:
         await factor.verify(LEAF.pem + MIDDLE.pem, Binding(bytes(32), "", ""), now=NOW)
     assert refused.value.code.name == "identity.channel_mismatch"
@@ -191,18 +191,19 @@ def test_bundles_are_read_again_when_a_file_changes_and_trust_nobody_when_it_is_
     path = tmp_path / "bundle.pem"
     path.write_bytes(ROOT.pem)
     bundles = BundleFiles({"example.org": path})
-    first = bundles()
+    first = bundles(NOW)
     assert first.authorities["example.org"] == (ROOT.certificate,)
-    assert bundles() is first
     path.write_bytes(ROOT.pem + authority().pem)
-    assert len(bundles().authorities["example.org"]) == 2
-    assert bundles().digest != first.digest
+    assert bundles(NOW) is first
+    assert len(bundles(NOW + 1).authorities["example.org"]) == 2
+    assert bundles(NOW + 1).digest != first.digest
     path.write_bytes(b"nothing")
-    with pytest.raises(IdentityError):
-        bundles()
+    for _ in range(2):
+        with pytest.raises(IdentityError):
+            bundles(NOW + 2)
     path.unlink()
     with pytest.raises(IdentityError):
-        bundles()
+        bundles(NOW + 3)
     with pytest.raises(IdentityError):
         BundleFiles({"Example.org": path})
 

@@ -61,7 +61,7 @@ class SvidFactor:
 
     name: Final = NAME
 
-    def __init__(self, bundles: Callable[[], Bundles], *, max_lifetime_s: int, remembered: int) -> None:
+    def __init__(self, bundles: Callable[[int], Bundles], *, max_lifetime_s: int, remembered: int) -> None:
         self._bundles = bundles
         self._max_lifetime_s = max_lifetime_s
         self._limit = remembered
@@ -76,7 +76,7 @@ class SvidFactor:
                 field="certificate",
                 hint="Connect with mutual TLS, through a host that passes the certificate on.",
             )
-        bundles = self._bundles()
+        bundles = self._bundles(now)
         held = self._remembered.get(binding.thumbprint)
         if held is not None and held.digest == bundles.digest and now < held.ends_at:
             self._remembered.move_to_end(binding.thumbprint)
