@@ -8,6 +8,7 @@ import hmac
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -87,6 +88,15 @@ async def test_a_token_bound_to_the_channels_certificate_proves_its_subject(
 async def test_a_token_bound_to_a_key_needs_a_proof_for_this_session() -> None:
     token = IDP.token(cnf={"jkt": thumbprint(HOLDER)})
     assert (await verify(token, proof(HOLDER, token, TRANSCRIPT))).key_bound
+
+
+async def test_without_an_address_for_proofs_a_token_that_needs_one_is_refused() -> None:
+    token = IDP.token(cnf={"jkt": thumbprint(HOLDER)}, groups="staff")
+    plain = factor(msgspec.structs.replace(SETTINGS, proof_url=""))
+    with pytest.raises(IdentityError) as refused:
+        await plain.verify(encode_evidence(token, proof(HOLDER, token, TRANSCRIPT)), BINDING, now=NOW)
+    assert refused.value.code.name == "identity.token_confirmation"
+    assert (await verify(token, proof(HOLDER, token, TRANSCRIPT))).groups == ("staff",)
 
 
 async def test_a_bearer_token_proves_no_key() -> None:

@@ -6,7 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +94,23 @@ def test_an_intermediate_of_another_trust_domain_or_without_the_right_is_refused
     assert refusal(certificate(mute, uris=(WORKLOAD,)), mute) in {"identity.chain_untrusted", "identity.leaf_unfit"}
     workload = certificate(ROOT, uris=(WORKLOAD,), name="workload")
     assert refusal(certificate(workload, uris=(WORKLOAD,)), workload) == "identity.chain_untrusted"
+
+
+def test_what_an_authority_restricts_and_nobody_understands_is_kept() -> None:
+    unknown = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0"), True)
+    elsewhere = (x509.NameConstraints([x509.UniformResourceIdentifier("other.org")], None), True)
+    signs_code = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False)
+    is_client = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), False)
+    assert check(certificate(ROOT, uris=(WORKLOAD,), extensions=(is_client,)))
+    assert refusal(certificate(ROOT, uris=(WORKLOAD,), extensions=(signs_code,))) == "identity.leaf_unfit"
+    assert refusal(certificate(ROOT, uris=(WORKLOAD,), extensions=(unknown,))) == "identity.chain_untrusted"
+    for restriction in (unknown, elsewhere):
+        middle = certificate(ROOT, ca=True, name="middle", extensions=(restriction,))
+        assert refusal(certificate(middle, uris=(WORKLOAD,)), middle) == "identity.chain_untrusted"
+    last = certificate(ROOT, ca=True, name="last", path_length=0)
+    beyond = certificate(last, ca=True, name="beyond")
+    assert refusal(certificate(beyond, uris=(WORKLOAD,)), beyond, last) == "identity.chain_untrusted"
+    assert check(certificate(last, uris=(WORKLOAD,)), last)
 
 
 def test_a_chain_of_another_channel_is_refused() -> None:

@@ -20,6 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import verification
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ringfence.plugin.identity import chains, spiffe
 from ringfence.plugin.identity.errors import (
@@ -161,6 +162,12 @@ def _fit(leaf: x509.Certificate, max_lifetime_s: int) -> None:
         usage = extensions.get_extension_for_class(x509.KeyUsage)
     except x509.ExtensionNotFound:
         raise _unfit("it does not say what its key may be used for") from None
+    try:
+        purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
+            raise _unfit("its key is for other purposes than a client's")
+    except x509.ExtensionNotFound:
+        pass
     value = usage.value
     if not usage.critical or not value.digital_signature or value.key_cert_sign or value.crl_sign:
         raise _unfit("its key usage is not that of a leaf")
