@@ -141,7 +141,7 @@ async def test_a_proof_signed_by_another_key_than_it_shows_is_refused() -> None:
         ({"iss": "https://issuer.example/"}, "identity.token_issuer"),
         ({"aud": "https://elsewhere.example"}, "identity.token_audience"),
         ({"aud": [AUDIENCE + "/"]}, "identity.token_audience"),
-        ({"exp": NOW - 5}, "identity.token_time"),
+        ({"iat": NOW - 60, "exp": NOW - 5}, "identity.token_time"),
         ({"exp": NOW + 3601}, "identity.token_time"),
         ({"exp": NOW}, "identity.token_time"),
         ({"iat": NOW + 6, "exp": NOW + 60}, "identity.token_time"),
@@ -205,6 +205,19 @@ async def test_algorithms_cannot_be_confused() -> None:
     assert await refusal(hand_made({"alg": "ES256", "typ": "at+jwt", "kid": "one"}, bytes(64))) == (
         "identity.token_signature"
     )
+
+
+async def test_an_algorithm_that_is_not_pinned_is_refused_though_its_key_is_published() -> None:
+    narrow = factor(msgspec.structs.replace(SETTINGS, algorithms=("EdDSA",)))
+    with pytest.raises(IdentityError) as refused:
+        await narrow.verify(encode_evidence(IDP.token()), BINDING, now=NOW)
+    assert refused.value.code.name == "identity.token_algorithm"
+
+
+async def test_a_token_ends_when_it_says_and_the_leeway_is_over() -> None:
+    token = IDP.token(iat=NOW - 60, exp=NOW)
+    assert (await verify(token, now=NOW + 4)).subject
+    assert await refusal(token, now=NOW + 5) == "identity.token_time"
 
 
 async def test_a_key_that_a_token_brings_or_points_to_is_not_looked_at() -> None:
