@@ -55,6 +55,8 @@ def certificate(
     digital_signature: bool = True,
     usage: bool = True,
     usage_critical: bool = True,
+    path_length: int | None = None,
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (),
 ) -> Issued:
     """A certificate by `issuer`, or by itself."""
     key = key or p256()
@@ -68,7 +70,7 @@ def certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(moment(starts))
         .not_valid_after(moment(ends))
-        .add_extension(x509.BasicConstraints(ca, None), critical=True)
+        .add_extension(x509.BasicConstraints(ca, path_length), critical=True)
     )
     if usage:
         signs = ca if signs is None else signs
@@ -87,6 +89,8 @@ def certificate(
     if uris:
         names = [x509.UniformResourceIdentifier(uri) for uri in uris]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not name)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
     algorithm = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     return Issued(builder.sign(signer, algorithm), key)
 

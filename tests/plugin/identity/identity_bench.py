@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ringfence.plugin.identity.assembly import identify, verify_side_by_side
 from ringfence.plugin.identity.bundles import BundleFiles
+from ringfence.plugin.identity.device import make_evidence
 from ringfence.plugin.identity.factors import build
 from ringfence.plugin.identity.oidc import encode_evidence
 from ringfence.plugin.identity.port import Binding
@@ -31,7 +32,7 @@ from ringfence.plugin.identity.svid import verify_chain
 from ringfence.trust import Pin, Role, TrustList
 from tests.plugin.identity.authenticator import ORIGIN, RP_ID, Authenticator
 from tests.plugin.identity.certificates import NOW, WORKLOAD, authority, certificate, p256
-from tests.plugin.identity.test_identity_assembly import DEVICE, VERIFIER, Familiar, make_evidence, result
+from tests.plugin.identity.test_identity_assembly import DEVICE, VERIFIER, Familiar, result
 from tests.plugin.identity.test_identity_webauthn import enrol
 from tests.plugin.identity.tokens import AUDIENCE, ISSUER, Issuer, encoded, proof, thumbprint
 
@@ -97,7 +98,7 @@ async def main(rounds: int, folder: Path) -> None:
     async def in_thread() -> None:
         await asyncio.to_thread(bool)
 
-    bundles = BundleFiles({"example.org": folder / "bundle.pem"})()
+    bundles = BundleFiles({"example.org": folder / "bundle.pem"})(NOW)
     await measured("svid, a chain of one certificate", rounds, chain)
     await measured("svid, remembered", rounds, one("svid", leaf.pem))
     await measured("oidc, ES256, bound to the certificate", rounds, one("oidc", evidence["oidc"]))

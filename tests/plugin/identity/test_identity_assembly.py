@@ -17,7 +17,7 @@ from ringfence.plugin.identity.assembly import MAX_PIECES, Outcome, identify, ve
 from ringfence.plugin.identity.behaviour import BehaviourFactor
 from ringfence.plugin.identity.device import DeviceFactor, make_evidence
 from ringfence.plugin.identity.errors import TOKEN_TIME, IdentityError
-from ringfence.plugin.identity.factors import BUILT_IN, BY_NAME, build
+from ringfence.plugin.identity.factors import BUILT_IN, BY_NAME, SIGNATURE, build
 from ringfence.plugin.identity.oidc import encode_evidence
 from ringfence.plugin.identity.port import Binding, Proven
 from ringfence.plugin.identity.settings import (
@@ -153,6 +153,7 @@ def test_a_shared_device_is_whoevers_the_others_say_and_nobodys_alone() -> None:
     assert refusal(shared) == "identity.subjects_conflict"
     assert identify(Outcome((shared, proof("webauthn", "bob"))), SUBJECTS, BINDING).principal == "bob"
     assert identify(Outcome((shared,)), SUBJECTS, Binding(TRANSCRIPT, "", "alice")).principal == "alice"
+    assert identify(Outcome((shared, proof(SIGNATURE, "bob"))), SUBJECTS, BINDING).principal == "bob"
     assert refusal(shared, proof("webauthn", "carol")) == "identity.subjects_conflict"
 
 

@@ -217,6 +217,19 @@ async def test_a_token_that_others_can_read_is_not_used(server: Server, tmp_path
     assert server.asked == []
 
 
+async def test_an_empty_token_is_none(server: Server, tmp_path: Path) -> None:
+    with serving(server) as url:
+        source = ScimSource(settings(url, tmp_path), HttpsFetcher())
+        (tmp_path / "token").write_text(" ")
+        with pytest.raises(IdentityError):
+            await source.load(now=NOW)
+
+
+def test_a_value_may_be_a_number_or_a_boolean() -> None:
+    user = {"a": {"b": 7, "c": True, "d": [], "e": "x\ny"}}
+    assert [scim_pages.text(user, f"a.{name}") for name in "bcdef"] == ["7", "true", "", "", ""]
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"schemas":[],"totalResults":0}', b"[" * 9999, b"\xff"])
 def test_what_is_no_page_is_refused(data: bytes) -> None:
     with pytest.raises(IdentityError):

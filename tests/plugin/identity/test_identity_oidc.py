@@ -8,6 +8,7 @@ import hmac
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -89,6 +90,15 @@ async def test_a_token_bound_to_a_key_needs_a_proof_for_this_session() -> None:
     assert (await verify(token, proof(HOLDER, token, TRANSCRIPT))).key_bound
 
 
+async def test_without_an_address_for_proofs_a_token_that_needs_one_is_refused() -> None:
+    token = IDP.token(cnf={"jkt": thumbprint(HOLDER)}, groups="staff")
+    plain = factor(msgspec.structs.replace(SETTINGS, proof_url=""))
+    with pytest.raises(IdentityError) as refused:
+        await plain.verify(encode_evidence(token, proof(HOLDER, token, TRANSCRIPT)), BINDING, now=NOW)
+    assert refused.value.code.name == "identity.token_confirmation"
+    assert (await verify(token, proof(HOLDER, token, TRANSCRIPT))).groups == ("staff",)
+
+
 async def test_a_bearer_token_proves_no_key() -> None:
     assert not (await verify(IDP.token())).key_bound
 
@@ -131,7 +141,7 @@ async def test_a_proof_signed_by_another_key_than_it_shows_is_refused() -> None:
         ({"iss": "https://issuer.example/"}, "identity.token_issuer"),
         ({"aud": "https://elsewhere.example"}, "identity.token_audience"),
         ({"aud": [AUDIENCE + "/"]}, "identity.token_audience"),
-        ({"exp": NOW - 5}, "identity.token_time"),
+        ({"iat": NOW - 60, "exp": NOW - 5}, "identity.token_time"),
         ({"exp": NOW + 3601}, "identity.token_time"),
         ({"exp": NOW}, "identity.token_time"),
         ({"iat": NOW + 6, "exp": NOW + 60}, "identity.token_time"),
@@ -195,6 +205,19 @@ async def test_algorithms_cannot_be_confused() -> None:
     assert await refusal(hand_made({"alg": "ES256", "typ": "at+jwt", "kid": "one"}, bytes(64))) == (
         "identity.token_signature"
     )
+
+
+async def test_an_algorithm_that_is_not_pinned_is_refused_though_its_key_is_published() -> None:
+    narrow = factor(msgspec.structs.replace(SETTINGS, algorithms=("EdDSA",)))
+    with pytest.raises(IdentityError) as refused:
+        await narrow.verify(encode_evidence(IDP.token()), BINDING, now=NOW)
+    assert refused.value.code.name == "identity.token_algorithm"
+
+
+async def test_a_token_ends_when_it_says_and_the_leeway_is_over() -> None:
+    token = IDP.token(iat=NOW - 60, exp=NOW)
+    assert (await verify(token, now=NOW + 4)).subject
+    assert await refusal(token, now=NOW + 5) == "identity.token_time"
 
 
 async def test_a_key_that_a_token_brings_or_points_to_is_not_looked_at() -> None:

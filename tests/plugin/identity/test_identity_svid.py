@@ -6,7 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,6 +96,23 @@ def test_an_intermediate_of_another_trust_domain_or_without_the_right_is_refused
     assert refusal(certificate(workload, uris=(WORKLOAD,)), workload) == "identity.chain_untrusted"
 
 
+def test_what_an_authority_restricts_and_nobody_understands_is_kept() -> None:
+    unknown = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0"), True)
+    elsewhere = (x509.NameConstraints([x509.UniformResourceIdentifier("other.org")], None), True)
+    signs_code = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False)
+    is_client = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), False)
+    assert check(certificate(ROOT, uris=(WORKLOAD,), extensions=(is_client,)))
+    assert refusal(certificate(ROOT, uris=(WORKLOAD,), extensions=(signs_code,))) == "identity.leaf_unfit"
+    assert refusal(certificate(ROOT, uris=(WORKLOAD,), extensions=(unknown,))) == "identity.chain_untrusted"
+    for restriction in (unknown, elsewhere):
+        middle = certificate(ROOT, ca=True, name="middle", extensions=(restriction,))
+        assert refusal(certificate(middle, uris=(WORKLOAD,)), middle) == "identity.chain_untrusted"
+    last = certificate(ROOT, ca=True, name="last", path_length=0)
+    beyond = certificate(last, ca=True, name="beyond")
+    assert refusal(certificate(beyond, uris=(WORKLOAD,)), beyond, last) == "identity.chain_untrusted"
+    assert check(certificate(last, uris=(WORKLOAD,)), last)
+
+
 def test_a_chain_of_another_channel_is_refused() -> None:
     assert refusal(LEAF, MIDDLE, thumbprint=MIDDLE.thumbprint) == "identity.channel_mismatch"
 
@@ -153,7 +172,7 @@ def test_a_spiffe_id_has_one_spelling(text: str) -> None:
 
 async def test_a_verified_chain_is_remembered_until_it_ends_or_the_bundles_change() -> None:
     held = [BUNDLES]
-    factor = SvidFactor(lambda: held[0], max_lifetime_s=7200, remembered=2)
+    factor = SvidFactor(lambda _: held[0], max_lifetime_s=7200, remembered=2)
     binding = Binding(bytes(32), LEAF.thumbprint, "")
     first = await factor.verify(LEAF.pem + MIDDLE.pem, binding, now=NOW)
     assert (first.subject, first.key_bound, first.proven_until) == (WORKLOAD, True, NOW + 3600)
@@ -170,7 +189,7 @@ async def test_a_verified_chain_is_remembered_until_it_ends_or_the_bundles_chang
 
 
 async def test_no_more_chains_are_remembered_than_allowed() -> None:
-    factor = SvidFactor(lambda: BUNDLES, max_lifetime_s=7200, remembered=2)
+    factor = SvidFactor(lambda _: BUNDLES, max_lifetime_s=7200, remembered=2)
     leaves = [certificate(ROOT, uris=(WORKLOAD,)) for _ in range(3)]
     for leaf in leaves:
         await factor.verify(leaf.pem, Binding(bytes(32), leaf.thumbprint, ""), now=NOW)
@@ -181,7 +200,7 @@ async def test_no_more_chains_are_remembered_than_allowed() -> None:
 
 
 async def test_a_channel_without_a_certificate_proves_nothing() -> None:
-    factor = SvidFactor(lambda: BUNDLES, max_lifetime_s=7200, remembered=2)
+    factor = SvidFactor(lambda _: BUNDLES, max_lifetime_s=7200, remembered=2)
     with pytest.raises(IdentityError) as refused:
         await factor.verify(LEAF.pem + MIDDLE.pem, Binding(bytes(32), "", ""), now=NOW)
     assert refused.value.code.name == "identity.channel_mismatch"
@@ -191,18 +210,19 @@ def test_bundles_are_read_again_when_a_file_changes_and_trust_nobody_when_it_is_
     path = tmp_path / "bundle.pem"
     path.write_bytes(ROOT.pem)
     bundles = BundleFiles({"example.org": path})
-    first = bundles()
+    first = bundles(NOW)
     assert first.authorities["example.org"] == (ROOT.certificate,)
-    assert bundles() is first
     path.write_bytes(ROOT.pem + authority().pem)
-    assert len(bundles().authorities["example.org"]) == 2
-    assert bundles().digest != first.digest
+    assert bundles(NOW) is first
+    assert len(bundles(NOW + 1).authorities["example.org"]) == 2
+    assert bundles(NOW + 1).digest != first.digest
     path.write_bytes(b"nothing")
-    with pytest.raises(IdentityError):
-        bundles()
+    for _ in range(2):
+        with pytest.raises(IdentityError):
+            bundles(NOW + 2)
     path.unlink()
     with pytest.raises(IdentityError):
-        bundles()
+        bundles(NOW + 3)
     with pytest.raises(IdentityError):
         BundleFiles({"Example.org": path})
 

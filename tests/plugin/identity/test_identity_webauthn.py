@@ -27,6 +27,7 @@ from ringfence.plugin.identity.port import Binding, Proven
 from ringfence.plugin.identity.webauthn import COUNTER_ODDITY, WebAuthnFactor, check_assertion, user_handle
 from tests.plugin.identity.authenticator import AT, ED, ORIGIN, RP_ID, UP, UV, Authenticator
 from tests.plugin.identity.certificates import NOW, Issued, moment, p256
+from tests.plugin.identity.tokens import encoded
 
 CHALLENGE = hashlib.sha256(b"handshake").digest()
 BINDING = Binding(CHALLENGE, "", "")
@@ -125,6 +126,8 @@ async def test_a_strangers_credential_or_key_is_refused(tmp_path: Path) -> None:
     )
     assert await refusal(store, Authenticator().assertion(CHALLENGE)) == "identity.assertion_signature"
     assert await refusal(store, b"{}") == "identity.evidence_malformed"
+    crooked = device.assertion(CHALLENGE).replace(encoded(device.credential).encode(), b"A")
+    assert await refusal(store, crooked) == "identity.evidence_malformed"
     assert await refusal(store, b" " * 40_000) == "identity.evidence_too_large"
 
 
@@ -190,6 +193,13 @@ def test_another_enrolment_is_refused(made: dict[str, Any], code: str) -> None:
     assert refused(device, registration=device.registration(**{"challenge": CHALLENGE, **made})) == code
 
 
+@pytest.mark.parametrize("attestation", [b"", b"\xa0", cbor.encode({"fmt": 1, "attStmt": {}, "authData": bytes(37)})])
+def test_what_is_no_attestation_object_is_refused(attestation: bytes) -> None:
+    device = Authenticator()
+    registration = device.registered(device.client_data("webauthn.create", CHALLENGE, {}), attestation)
+    assert refused(device, registration=registration) == "identity.evidence_malformed"
+
+
 def test_names_that_imitate_others_cannot_be_enrolled() -> None:
     assert refused(Authenticator(), owner="al\u0456ce") == "identity.name_unsafe"
 
@@ -234,6 +244,8 @@ def test_an_attested_credential_needs_an_authority_that_is_configured() -> None:
     assert plain != registration
     options = {"registration": registration, "allow_unattested": False}
     assert enrol(device, authorities=(root.certificate,), **options).attested
+    # The authority is right, and its certificates are not valid any more.
+    assert refused(device, authorities=(root.certificate,), now=NOW + 10, **options) == "identity.enrolment_refused"
     assert refused(device, authorities=(maker()[0].certificate,), **options) == "identity.enrolment_refused"
     assert refused(device, **options) == "identity.enrolment_refused"
 

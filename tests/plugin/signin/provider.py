@@ -33,6 +33,7 @@ class Provider:
     answer: dict[str, Any] = field(default_factory=dict)
     grants: dict[str, dict[str, str]] = field(default_factory=dict)
     exchanges: int = 0
+    token_body: bytes = b""
 
     def __call__(self, asked: Asked) -> Reply:
         parts = urlsplit(asked.path)
@@ -85,6 +86,8 @@ class Provider:
             or form["client_id"] != grant["client_id"]
         ):
             return Reply(400, b'{"error":"invalid_grant"}')
+        if self.token_body:
+            return Reply(body=self.token_body)
         body = {"iss": self.url, "sub": "alice", "aud": CLIENT, "iat": NOW, "exp": NOW + 300, "nonce": grant["nonce"]}
         body = {name: value for name, value in {**body, **self.claims}.items() if value is not None}
         headers = {"kid": self.issuer.kid, **self.headers}
@@ -123,7 +126,8 @@ class Browser:
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         headers = [("host", host), *([("cookie", cookie)] if cookie else []), *more]
         chunks = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in body]
-        chunks[-1]["more_body"] = False
+        if chunks:
+            chunks[-1]["more_body"] = False
         sent: list[dict[str, Any]] = []
 
         async def receive() -> Any:
@@ -137,7 +141,7 @@ class Browser:
             "method": method,
             "path": parts.path,
             "query_string": parts.query.encode(),
-            "headers": [(name.encode(), value.encode()) for name, value in headers],
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
         }
         await self.app(scope, receive, send)
         answered = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]

@@ -271,6 +271,35 @@ async def test_other_paths_methods_and_hosts_are_refused(world: World) -> None:
     assert large.code == "gateway.body_too_large"
 
 
+async def test_a_provider_without_a_logout_page_and_a_redirect_with_a_query(world: World) -> None:
+    world.provider.document = {
+        "end_session_endpoint": "",
+        "authorization_endpoint": f"{world.provider.url}/authorize?a=b",
+    }
+    browser = world.browser()
+    assert (await world.sign_in(browser)).status == 303
+    token = ("x-csrf-token", browser.cookies[cookies.FORGERY])
+    assert (await browser("POST", "/.ringfence/logout", ("origin", ORIGIN), token))["location"] == "/"
+
+
+async def test_a_token_endpoint_without_an_identity_token_signs_nobody_in(world: World) -> None:
+    world.provider.token_body = b'{"access_token":"x"}'
+    assert (await world.sign_in(world.browser())).code == "signin.provider_refused"
+
+
+async def test_odd_requests_are_refused(world: World) -> None:
+    browser = world.browser()
+    assert (await browser("POST", "/.ringfence/logout", ("origin", ORIGIN), body=())).code == "gateway.body_cut_short"
+    assert (await browser("GET", "/.ringfence/signin", ("x", "\u00e9"))).code == "gateway.headers_malformed"
+    sent: list[Any] = []
+
+    async def nothing(_: Any = None) -> Any:
+        sent.append(_)
+
+    await browser.app({"type": "lifespan"}, nothing, nothing)
+    assert sent == []
+
+
 async def test_no_more_sign_ins_are_under_way_than_allowed(world: World) -> None:
     app = world.app(concurrent=1)
     answers = await asyncio.gather(*[Browser(app)("GET", "/.ringfence/signin") for _ in range(3)])

@@ -36,7 +36,7 @@ def parse_authorities(data: bytes, source: str) -> tuple[x509.Certificate, ...]:
 
 
 class BundleFiles:
-    """Calling it gives the bundles as the files have them now.
+    """Calling it with the time in seconds gives the bundles; it looks at the files once a second at most.
 
     Raises `identity.settings_invalid` for a trust domain that cannot be one, and whatever reading a file raises.
     """
@@ -53,9 +53,13 @@ class BundleFiles:
         self._files = dict(files)
         self._seen: tuple[tuple[int, int, int], ...] = ()
         self._bundles = Bundles({}, "")
-        self()
+        self._looked_at = -1
+        self(0)
 
-    def __call__(self) -> Bundles:
+    def __call__(self, now: int) -> Bundles:
+        if now == self._looked_at:
+            return self._bundles
+        self._looked_at = -1
         seen = tuple(self._status(path) for path in self._files.values())
         if seen != self._seen:
             self._seen = ()
@@ -65,6 +69,7 @@ class BundleFiles:
             }
             self._bundles = Bundles(authorities, digest(b"\0".join(content.values())).hex())
             self._seen = seen
+        self._looked_at = now
         return self._bundles
 
     @staticmethod

@@ -6,13 +6,16 @@ caller's, drawn for this one enrolment.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding
 from fido2 import cbor
 from fido2.attestation.base import InvalidAttestation, verify_x509_chain
@@ -78,7 +81,7 @@ def check_enrolment(
     if made is None or made.credential_id != ceremony.raw(registration.id) or len(made.credential_id) > MAX_ID:
         raise _refused("it does not say which credential was made")
     ceremony.public_key(made.public_key)
-    attested = _attested(form, statement, signed, hashlib.sha256(client_data).digest(), authorities)
+    attested = _attested(form, statement, signed, hashlib.sha256(client_data).digest(), authorities, now)
     if not attested and not allow_unattested:
         raise _refused("no authority that is configured here vouches for the authenticator")
     return Credential(
@@ -97,6 +100,7 @@ def _attested(
     signed: AuthenticatorData,
     client_data_hash: bytes,
     authorities: tuple[x509.Certificate, ...],
+    now: int,
 ) -> bool:
     """Whether one of `authorities` vouches for the authenticator; a statement that does not hold is refused."""
     if form == "none":
@@ -107,14 +111,23 @@ def _attested(
         path = PackedAttestation().verify(statement, signed, client_data_hash).trust_path
     except _FAULTS:
         raise _refused("its attestation does not hold") from None
-    return bool(path) and any(_leads_to(path, authority) for authority in authorities)
+    return bool(path) and any(_leads_to(path, authority, now) for authority in authorities)
 
 
-def _leads_to(path: list[bytes], authority: x509.Certificate) -> bool:
+def _leads_to(path: list[bytes], authority: x509.Certificate, now: int) -> bool:
+    """Whether `path` ends at `authority`, by signatures that count, of authorities, at a time when all are valid."""
     try:
-        last = x509.load_der_x509_certificate(path[-1])
-        if last.issuer != authority.subject:
-            return False
+        chain = [*(x509.load_der_x509_certificate(one) for one in path), authority]
+        moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
+        for certificate, issuer in pairwise(chain):
+            constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+            if (
+                certificate.issuer != issuer.subject
+                or not constraints.ca
+                or not isinstance(certificate.signature_hash_algorithm, SHA256 | SHA384 | SHA512)
+                or not certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc
+            ):
+                return False
         verify_x509_chain([*path, authority.public_bytes(Encoding.DER)])
     except _FAULTS:
         return False

@@ -34,8 +34,11 @@ from ringfence.trust import Role, TrustList
 BUILT_IN: Final = (svid.NAME, oidc.NAME, webauthn.NAME, device.NAME, behaviour.NAME)
 """Every factor that this gateway can take, by the name that policies read in `context.factors`."""
 
-BY_NAME: Final = (webauthn.NAME, behaviour.NAME)
-"""Factors whose subject is a principal already, because it was enrolled or measured here under that name."""
+SIGNATURE: Final = "signature"
+"""The factor of the key that opened the session, which the signature stage verifies; its subject is the pin's name."""
+
+BY_NAME: Final = (SIGNATURE, webauthn.NAME, behaviour.NAME)
+"""Factors whose subject is a principal already, because it was pinned, enrolled or measured here under that name."""
 
 
 @dataclass(frozen=True, slots=True)

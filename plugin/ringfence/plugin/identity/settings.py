@@ -13,15 +13,15 @@ from ringfence.config import KeyId
 Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=2048)]
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=604_800)]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")]
-FactorName: TypeAlias = Literal["signature", "svid", "oidc", "webauthn", "device", "behaviour"]
+FactorName: TypeAlias = Literal["svid", "oidc", "device"]
 JoseAlgorithm: TypeAlias = Literal["ES256", "ES384", "EdDSA", "PS256", "PS384", "RS256", "RS384"]
 
 
 class SubjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of the map from subjects to principals. `subject` is in the factor's own terms.
 
-    "svid": the SPIFFE id; "oidc": issuer, "#" and `sub`; "device" and "signature": the key id; "webauthn" and
-    "behaviour" name principals themselves and need no line.
+    "svid": the SPIFFE id; "oidc": issuer, "#" and `sub`; "device": the id of the device's key. The other
+    factors name principals themselves.
     """
 
     principal: Text

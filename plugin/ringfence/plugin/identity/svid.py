@@ -20,6 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import verification
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ringfence.plugin.identity import chains, spiffe
 from ringfence.plugin.identity.errors import (
@@ -61,7 +62,7 @@ class SvidFactor:
 
     name: Final = NAME
 
-    def __init__(self, bundles: Callable[[], Bundles], *, max_lifetime_s: int, remembered: int) -> None:
+    def __init__(self, bundles: Callable[[int], Bundles], *, max_lifetime_s: int, remembered: int) -> None:
         self._bundles = bundles
         self._max_lifetime_s = max_lifetime_s
         self._limit = remembered
@@ -76,7 +77,7 @@ class SvidFactor:
                 field="certificate",
                 hint="Connect with mutual TLS, through a host that passes the certificate on.",
             )
-        bundles = self._bundles()
+        bundles = self._bundles(now)
         held = self._remembered.get(binding.thumbprint)
         if held is not None and held.digest == bundles.digest and now < held.ends_at:
             self._remembered.move_to_end(binding.thumbprint)
@@ -161,6 +162,12 @@ def _fit(leaf: x509.Certificate, max_lifetime_s: int) -> None:
         usage = extensions.get_extension_for_class(x509.KeyUsage)
     except x509.ExtensionNotFound:
         raise _unfit("it does not say what its key may be used for") from None
+    try:
+        purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
+            raise _unfit("its key is for other purposes than a client's")
+    except x509.ExtensionNotFound:
+        pass
     value = usage.value
     if not usage.critical or not value.digital_signature or value.key_cert_sign or value.crl_sign:
         raise _unfit("its key usage is not that of a leaf")

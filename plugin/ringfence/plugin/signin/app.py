@@ -109,17 +109,17 @@ class SignIn:
         # Stops a page of another name that resolves to this gateway (DNS rebinding).
         if [value for name, value in headers if name == "host"] != [self._settings.origin.removeprefix("https://")]:
             raise GateError(HEADERS_MALFORMED, "This is not the host that the gateway is known by.", field="host")
-        with self._slots.held():
-            if path == SIGN_IN:
-                return await self._begin(_parameters(scope))
-            if path == CALLBACK:
-                return await self._come_back(_parameters(scope), headers)
-            return await self._log_out(headers, receive)
+        if path == SIGN_IN:
+            return await self._begin(_parameters(scope))
+        if path == CALLBACK:
+            return await self._come_back(_parameters(scope), headers)
+        return await self._log_out(headers, receive)
 
     async def _begin(self, parameters: Fields) -> tuple[int, Fields, bytes]:
         now = self._clock()
         return_to = [value for name, value in parameters if name == "return_to"]
-        provider, _ = await self._provider.current(now=now)
+        with self._slots.held():
+            provider, _ = await self._provider.current(now=now)
         url, cookie = flow.begin(
             self._settings,
             provider,
@@ -134,11 +134,13 @@ class SignIn:
     async def _come_back(self, parameters: Fields, headers: Fields) -> tuple[int, Fields, bytes]:
         now, settings = self._clock(), self._settings
         pending = flow.reopen(cookies.read(headers, cookies.PENDING), key=self._pending_key, now=now)
-        provider, keyring = await self._provider.current(now=now)
-        exchange = flow.come_back(settings, provider, pending, parameters)
-        answer = await self._exchange(provider.token, exchange)
-        token = flow.identity_token(answer, settings)
-        proven = flow.finish(token, await keyring.key(token.header.kid, now=now), exchange, settings, now=now)
+        # Held while another server is asked, and by nobody who has not begun here: strangers cannot take them all.
+        with self._slots.held():
+            provider, keyring = await self._provider.current(now=now)
+            exchange = flow.come_back(settings, provider, pending, parameters)
+            token = flow.identity_token(await self._exchange(provider.token, exchange), settings)
+            key = await keyring.key(token.header.kid, now=now)
+        proven = flow.finish(token, key, exchange, settings, now=now)
         old = cookies.read(headers, cookies.SESSION)
         if old:
             await self._sessions.end(old)
@@ -178,7 +180,8 @@ class SignIn:
         await self._sessions.end(cookies.read(headers, cookies.SESSION))
         gone = [cookies.drop(name) for name in (cookies.SESSION, cookies.FORGERY, cookies.PENDING)]
         try:
-            provider, _ = await self._provider.current(now=self._clock())
+            with self._slots.held():
+                provider, _ = await self._provider.current(now=self._clock())
             location = flow.log_out(self._settings, provider)
         except RingfenceError:
             location = "/"  # The session here is over, whether or not the provider can be asked.
