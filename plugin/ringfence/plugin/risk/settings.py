@@ -29,7 +29,7 @@ class RiskSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the score comes about. Times in seconds, rates in requests a minute, sizes in bytes, points of 100.
 
     `unusual_points` bounds all that compares a request with what is usual for its principal taken together, so that
-    something new is never refused for being new alone. `networks` names the file that gives addresses a region.
+    something new is never refused for being new alone.
     """
 
     principals: Annotated[int, msgspec.Meta(ge=100, le=1_000_000)] = 100_000

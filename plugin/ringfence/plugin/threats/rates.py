@@ -40,7 +40,9 @@ class RateLimit:
         if arrival is None:
             self._spent.add(subject, steady + interval)
             return 0
-        following = max(arrival, steady) + interval
+        following = arrival + interval
+        if arrival < steady:
+            following = steady + interval
         if following - steady > self._tolerance:
             return max(1, ceil(following - steady - self._tolerance))
         self._arrivals[subject] = following
