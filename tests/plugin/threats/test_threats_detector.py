@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ringfence.plugin.threats.detector import CLEAR, Detector, admit
 from ringfence.plugin.threats.errors import StandingError
 from ringfence.plugin.threats.events import Pattern, Reaction, ThreatEvent
-from ringfence.plugin.threats.port import Happened, Sighting, Standing
+from ringfence.plugin.threats.port import Happened, Sighting, Standing, ThreatDetector
 from ringfence.plugin.threats.settings import Rule, ThreatSettings
 
 NOW = 1_790_326_800
@@ -24,7 +24,8 @@ class Watched:
 
     def __init__(self, settings: ThreatSettings | None = None) -> None:
         self.told: list[ThreatEvent] = []
-        self.detector = Detector(settings or ThreatSettings(), self.told.append)
+        self.clock = Detector(settings or ThreatSettings(), self.told.append)
+        self.detector: ThreatDetector = self.clock
 
     def see(self, sighting: Sighting, times: int = 1) -> None:
         for _ in range(times):
@@ -36,7 +37,7 @@ class Watched:
     def pass_time(self, now: int, seconds: int) -> int:
         for _ in range(seconds // 60):
             now += 60
-            self.detector.tick(now)
+            self.clock.tick(now)
         return now
 
 
@@ -74,7 +75,7 @@ def test_each_further_lock_out_takes_twice_as_long_up_to_the_most_and_strikes_fa
         watched.see(replace(STRANGER, now=now), 20)
         lasted.append(watched.told[-1].until - now)
         now = watched.told[-1].until
-        watched.detector.tick(now)
+        watched.clock.tick(now)
     assert lasted == [30, pytest.approx(60, abs=2), pytest.approx(115, abs=6), 200, 200]
     now = watched.pass_time(now, 20 * 3600)
     watched.see(replace(STRANGER, now=now), 20)
