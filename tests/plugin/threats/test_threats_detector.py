@@ -105,7 +105,7 @@ def test_a_source_adds_a_capped_risk_to_a_caller_and_never_locks_it_out() -> Non
         watched.see(STRANGER, 20)
         watched.see(replace(STRANGER, what=Happened.REPLAYED), 20)
     beside = watched.stands(principal="alice")
-    assert beside == Standing(risk=20)
+    assert beside == Standing(risk=10)
 
 
 def test_one_source_that_tries_many_principals_is_stuffing_credentials() -> None:
@@ -293,7 +293,7 @@ def test_whatever_strangers_do_changes_nothing_for_a_principal_elsewhere(sightin
         assert watched.stands(source="192.0.2.1", principal=principal) is CLEAR
         beside = watched.stands(source="192.0.2.66", principal=principal)
         assert (beside.locked_until, beside.step_up) == (0, "")
-        assert beside.risk <= 20
+        assert beside.risk <= 10
     assert all(event.against == "source" for event in watched.told)
 
 
