@@ -8,7 +8,7 @@ from typing import Any
 from ringfence.crypto import COMPOSITE
 from ringfence.plugin.device import reputation
 from ringfence.plugin.device.settings import DeviceSettings
-from ringfence.plugin.risk import forest, regions, snapshot, state
+from ringfence.plugin.risk import forest, networks, snapshot, state
 from ringfence.plugin.risk.assessor import Assessor
 from ringfence.plugin.risk.history import COLUMNS
 from ringfence.plugin.risk.port import Features
@@ -49,7 +49,7 @@ def _forest(data: bytes) -> None:
 
 
 def _networks(data: bytes) -> None:
-    found = regions.parse_networks(data, "fuzz")
+    found = networks.parse_networks(data, "fuzz")
     for address in ("192.0.2.1", "2001:db8::1", data[:40].decode("latin-1")):
         found.region(address)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ringfence.attestation import AttestationResult, Status
 from ringfence.crypto import COMPOSITE, key_id
 from ringfence.plugin.device import reputation as devices
+from ringfence.plugin.device.port import Reputation
 from ringfence.plugin.device.reputation import BetaReputation, payload, restored
 from ringfence.plugin.device.score import DeviceScore, Posture, score
 from ringfence.plugin.device.settings import DeviceSettings
@@ -38,7 +39,8 @@ def later(reputation: BetaReputation, now: int, seconds: int) -> int:
 
 
 def test_a_device_that_nobody_knows_stands_in_the_middle() -> None:
-    assert BetaReputation(SETTINGS).standing("host", now=NOW) == 50
+    reputation: Reputation = BetaReputation(SETTINGS)
+    assert reputation.standing("host", now=NOW) == 50
 
 
 def test_observations_move_it_and_weigh_what_they_weigh() -> None:

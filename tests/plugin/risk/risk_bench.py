@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ringfence.plugin.risk.assessor import Assessor
-from ringfence.plugin.risk.port import Features, RiskScore
+from ringfence.plugin.risk.port import Features, RiskAssessor, RiskScore
 from ringfence.plugin.risk.settings import RiskSettings
 
 SETTINGS = RiskSettings()
 # A Friday, 09:00 UTC.
 NOW = 1_790_326_800
 USUAL = Features("alice", "192.0.2.1", "SubmitJob", 4096, "office", 0, NOW)
+
+
+def port(settings: RiskSettings = SETTINGS) -> RiskAssessor:
+    """An assessor as the pipelines see it."""
+    return Assessor(settings)
 
 
 def known(

@@ -9,7 +9,7 @@ import pytest
 from ringfence.plugin.risk.assessor import Assessor
 from ringfence.plugin.risk.port import Features
 from ringfence.plugin.risk.settings import RiskSettings
-from tests.plugin.risk.risk_bench import NOW, SETTINGS, USUAL, features_of, known
+from tests.plugin.risk.risk_bench import NOW, SETTINGS, USUAL, features_of, known, port
 
 HALF_LIFE = SETTINGS.half_life_s
 
@@ -146,7 +146,7 @@ def test_everything_that_is_only_unusual_together_stays_below_its_bound() -> Non
 
 
 def test_the_requests_of_the_last_minute_are_counted_about() -> None:
-    assessor = Assessor(SETTINGS)
+    assessor = port()
     assert assessor.requests_minute("alice", now=NOW) == 0
     for second in range(300):
         assessor.assess(replace(USUAL, now=NOW + second))

@@ -24,7 +24,7 @@ from ringfence.plugin.risk.forest import Forest, Tree, decode_forest, encode_for
 from ringfence.plugin.risk.history import COLUMNS, History, Observation
 from ringfence.plugin.risk.keeping import Keeper, Memory
 from ringfence.plugin.risk.port import Reason, RiskScore
-from ringfence.plugin.risk.reasons import from_record, recorded
+from ringfence.plugin.risk.reasons import from_record, raised, recorded
 from ringfence.plugin.risk.training import LEAST, grow
 from ringfence.trust import generate
 from tests.plugin.risk.risk_bench import NOW, known
@@ -149,6 +149,13 @@ def test_recorded_reasons_are_read_back_and_others_are_left_alone() -> None:
     assert [(reason.feature, reason.points) for reason in found if reason] == [("rate-limit", 100), ("size", 3)]
     assert from_record(texts[1]) == reasons[0]
     assert from_record("device.age 3: old") is None
+
+
+def test_threats_add_their_points_and_their_reason() -> None:
+    score = RiskScore(12, (Reason("refusals", 12, "one"),))
+    assert raised(score, 0) is score
+    assert (raised(score, 20).score, raised(score, 95).score) == (32, 100)
+    assert [reason.feature for reason in raised(score, 20).reasons] == ["refusals", "threats"]
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ringfence.config import ConfigError
 from ringfence.plugin.risk.errors import RiskError
-from ringfence.plugin.risk.regions import MAX_REMEMBERED, Network, Regions, parse_networks
+from ringfence.plugin.risk.networks import parse_networks
+from ringfence.plugin.risk.regions import MAX_REMEMBERED, Network, Regions
 
 FILE = b"""\
 version = 1

@@ -129,7 +129,7 @@ def test_a_payload_with_a_number_that_cannot_be_is_refused(field: str, value: ob
     assessor, _ = known()
     baseline = assessor.baseline("alice")
     setattr(baseline, field, value)
-    with pytest.raises((RiskError, ValueError)):
+    with pytest.raises(RiskError, match=r"risk\.state_malformed"):
         snapshot.restored(snapshot.payload(assessor, snapshot.entries(assessor)))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ringfence.plugin.threats.detector import CLEAR, Detector, admit
 from ringfence.plugin.threats.errors import StandingError
 from ringfence.plugin.threats.events import Pattern, Reaction, ThreatEvent
-from ringfence.plugin.threats.port import Happened, Sighting, Standing
+from ringfence.plugin.threats.port import Happened, Sighting, Standing, ThreatDetector
 from ringfence.plugin.threats.settings import Rule, ThreatSettings
 
 NOW = 1_790_326_800
@@ -24,7 +24,8 @@ class Watched:
 
     def __init__(self, settings: ThreatSettings | None = None) -> None:
         self.told: list[ThreatEvent] = []
-        self.detector = Detector(settings or ThreatSettings(), self.told.append)
+        self.clock = Detector(settings or ThreatSettings(), self.told.append)
+        self.detector: ThreatDetector = self.clock
 
     def see(self, sighting: Sighting, times: int = 1) -> None:
         for _ in range(times):
@@ -36,7 +37,7 @@ class Watched:
     def pass_time(self, now: int, seconds: int) -> int:
         for _ in range(seconds // 60):
             now += 60
-            self.detector.tick(now)
+            self.clock.tick(now)
         return now
 
 
@@ -74,7 +75,7 @@ def test_each_further_lock_out_takes_twice_as_long_up_to_the_most_and_strikes_fa
         watched.see(replace(STRANGER, now=now), 20)
         lasted.append(watched.told[-1].until - now)
         now = watched.told[-1].until
-        watched.detector.tick(now)
+        watched.clock.tick(now)
     assert lasted == [30, pytest.approx(60, abs=2), pytest.approx(115, abs=6), 200, 200]
     now = watched.pass_time(now, 20 * 3600)
     watched.see(replace(STRANGER, now=now), 20)
@@ -104,7 +105,7 @@ def test_a_source_adds_a_capped_risk_to_a_caller_and_never_locks_it_out() -> Non
         watched.see(STRANGER, 20)
         watched.see(replace(STRANGER, what=Happened.REPLAYED), 20)
     beside = watched.stands(principal="alice")
-    assert beside == Standing(risk=20)
+    assert beside == Standing(risk=10)
 
 
 def test_one_source_that_tries_many_principals_is_stuffing_credentials() -> None:
@@ -292,7 +293,7 @@ def test_whatever_strangers_do_changes_nothing_for_a_principal_elsewhere(sightin
         assert watched.stands(source="192.0.2.1", principal=principal) is CLEAR
         beside = watched.stands(source="192.0.2.66", principal=principal)
         assert (beside.locked_until, beside.step_up) == (0, "")
-        assert beside.risk <= 20
+        assert beside.risk <= 10
     assert all(event.against == "source" for event in watched.told)
 
 

@@ -58,7 +58,7 @@ class BetaReputation:
     def standing(self, device: str, *, now: int) -> int:
         """See `port.Reputation`: 50 for a device that nobody knows."""
         self.clock.read(now)
-        record = self._records.entries.get(device)
+        record = self._records.get(device)
         if record is None:
             return 50
         good, bad = self._faded(record)
@@ -70,7 +70,7 @@ class BetaReputation:
         if not weight > 0:
             return
         weight = min(weight, self._settings.heaviest)
-        record = self._records.entries.get(device)
+        record = self._records.get(device)
         if record is None:
             record = Record(device, 0.0, 0.0, steady)
             self._records.add(device, record)
@@ -87,10 +87,8 @@ class BetaReputation:
 
     def entries(self) -> Iterator[bytes]:
         """Each device that is known when this begins, encoded for `payload`."""
-        for device in list(self._records.entries):
-            record = self._records.entries.get(device)
-            if record is not None:
-                yield _ENCODE(record)
+        for _, record in self._records.pairs():
+            yield _ENCODE(record)
 
     def _faded(self, record: Record) -> tuple[float, float]:
         faded = 0.5 ** ((self.clock.steady - record.at) / self._settings.half_life_s)

@@ -24,7 +24,7 @@ from ringfence.plugin.risk.baseline import (
     weekday,
     weekday_unusual,
 )
-from ringfence.plugin.risk.bounded import Bounded
+from ringfence.plugin.risk.bounded import SHARDS, Bounded
 from ringfence.plugin.risk.clock import SteadyClock
 from ringfence.plugin.risk.port import Features, Reason, RiskScore
 from ringfence.plugin.risk.reasons import QUIET
@@ -35,6 +35,7 @@ MAX_REFUSALS: Final = 64.0
 
 _FADED: Final = tuple(0.5 ** (elapsed / RATE_HALF_LIFE_S) for elapsed in range(600))
 _NEGLIGIBLE = 1 / 128
+_SHARD = SHARDS - 1
 _ADDED_PER_TRAVEL = 1.0
 _WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 _WARM_WEIGHT_S = 86_400
@@ -63,20 +64,20 @@ class Assessor:
         self.clock = SteadyClock() if clock is None else clock
         self.observations: deque[tuple[str, Sample, float]] = deque(maxlen=settings.queue)
         self._principals: Bounded[Baseline] = Bounded(settings.principals, self._worth)
-        self._baselines = self._principals.entries
+        self._baselines = self._principals.shards
         self._sources: Bounded[_Source] = Bounded(settings.sources, self._guilt)
-        self._guilty = self._sources.entries
+        self._guilty = self._sources.shards
         cold = Reason("cold-start", settings.cold_points, "too little is known of this principal")
         self._cold = RiskScore(settings.cold_points, (cold,)) if settings.cold_points else QUIET
 
     def __len__(self) -> int:
-        return len(self._baselines)
+        return len(self._principals)
 
     def assess(self, features: Features) -> RiskScore:
         """See `port.RiskAssessor`. A request that is later refused, before the principal's next, is not learned."""
         clock = self.clock
         steady = clock.steady if features.now == clock.wall else clock.read(features.now)
-        baseline = self._baselines.get(features.principal)
+        baseline = self._baselines[hash(features.principal) & _SHARD].get(features.principal)
         if baseline is None:
             baseline = self._meet(features.principal, steady)
             baseline.last_region = features.region
@@ -96,7 +97,7 @@ class Assessor:
             or baseline.rate > baseline.rate_high
             or features.device_drift > 0
             or features.now // 3600 != baseline.hour
-            or features.source in self._guilty
+            or features.source in self._guilty[hash(features.source) & _SHARD]
         ):
             return self._weigh(baseline, features, steady)
         return QUIET
@@ -105,7 +106,7 @@ class Assessor:
         """See `port.RiskAssessor`."""
         steady = self.clock.read(now)
         if authenticated:
-            baseline = self._baselines.get(subject)
+            baseline = self._principals.get(subject)
             if baseline is None:
                 baseline = self._meet(subject, steady)
             self._fade(subject, baseline, steady)
@@ -116,7 +117,7 @@ class Assessor:
                 baseline.due = steady
             baseline.loud = True
             return
-        source = self._guilty.get(subject)
+        source = self._sources.get(subject)
         if source is None:
             source = _Source(steady)
             self._sources.add(subject, source)
@@ -125,7 +126,7 @@ class Assessor:
     def requests_minute(self, principal: str, *, now: int) -> int:
         """See `port.RiskAssessor`."""
         steady = self.clock.read(now)
-        baseline = self._baselines.get(principal)
+        baseline = self._principals.get(principal)
         if baseline is None:
             return 0
         self._fade(principal, baseline, steady)
@@ -137,21 +138,18 @@ class Assessor:
 
     def forest(self, principal: str, points: int) -> None:
         """Sets the points that the half-space trees give the principal, until they look at it again."""
-        baseline = self._baselines.get(principal)
+        baseline = self._principals.get(principal)
         if baseline is not None:
             baseline.forest = points
             self._listen(baseline)
 
     def baseline(self, principal: str) -> Baseline | None:
         """What is known of a principal."""
-        return self._baselines.get(principal)
+        return self._principals.get(principal)
 
     def baselines(self) -> Iterator[tuple[str, Baseline]]:
-        """Every principal that is known at the time of the call, with its baseline, as long as it stays."""
-        for principal in list(self._baselines):
-            baseline = self._baselines.get(principal)
-            if baseline is not None:
-                yield principal, baseline
+        """Every principal that is known, with its baseline, as long as it stays."""
+        return self._principals.pairs()
 
     def restore(self, principal: str, baseline: Baseline) -> None:
         """Puts back what was persisted of a principal that is not known yet."""
@@ -281,12 +279,12 @@ class Assessor:
         baseline.last_region, baseline.region_at = region, steady
 
     def _blame_source(self, name: str, steady: int, reasons: list[Reason]) -> None:
-        source = self._guilty.get(name)
+        source = self._sources.get(name)
         if source is None:
             return
         refusals = self._fresh(source, steady)
         if refusals < _NEGLIGIBLE:
-            del self._guilty[name]
+            self._sources.remove(name)
             return
         points = min(self.settings.source_points, int(self.settings.refusal_points * refusals))
         if points:

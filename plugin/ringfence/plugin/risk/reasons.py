@@ -13,6 +13,14 @@ _RECORDED = re.compile(r"risk\.(?P<feature>[a-z-]{1,32}) (?P<points>[0-9]{1,3}):
 QUIET: Final = RiskScore(0)
 
 
+def raised(score: RiskScore, points: int) -> RiskScore:
+    """`score` and the points that threats add, `Standing.risk` of `ringfence.plugin.threats`."""
+    if points <= 0:
+        return score
+    text = "its source or it itself was seen in a pattern of attack lately"
+    return RiskScore(min(100, score.score + points), (*score.reasons, Reason("threats", min(100, points), text)))
+
+
 def recorded(score: RiskScore) -> tuple[str, ...]:
     """The reasons as an audit record's `reasons`: one text each of at most 256 characters, the weightiest first."""
     ordered = sorted(score.reasons, key=lambda reason: -reason.points)

@@ -29,15 +29,16 @@ class RiskSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the score comes about. Times in seconds, rates in requests a minute, sizes in bytes, points of 100.
 
     `unusual_points` bounds all that compares a request with what is usual for its principal taken together, so that
-    something new is never refused for being new alone. `networks` names the file that gives addresses a region.
+    something new is never refused for being new alone. The bounds of `source_points`, here and of threats, and of
+    `cold_points` add up to 69, which the shipped policies let pass: strangers cannot lock out a newcomer either.
     """
 
     principals: Annotated[int, msgspec.Meta(ge=100, le=1_000_000)] = 100_000
     sources: Annotated[int, msgspec.Meta(ge=100, le=1_000_000)] = 100_000
     half_life_s: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 300
     refusal_points: Annotated[int, msgspec.Meta(ge=1, le=100)] = 12
-    source_points: Annotated[int, msgspec.Meta(ge=0, le=59)] = 48
-    cold_points: Annotated[int, msgspec.Meta(ge=0, le=20)] = 10
+    source_points: Annotated[int, msgspec.Meta(ge=0, le=49)] = 48
+    cold_points: Annotated[int, msgspec.Meta(ge=0, le=10)] = 10
     cold_observations: Annotated[int, msgspec.Meta(ge=5, le=10_000)] = 20
     unusual_points: Annotated[int, msgspec.Meta(ge=0, le=100)] = 60
     learn_every_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60

@@ -39,14 +39,6 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     usual: Annotated[dict[_Name, _Count], msgspec.Meta(max_length=MAX_NAMES)]
     forest: Annotated[int, msgspec.Meta(ge=0, le=100)]
 
-    def __post_init__(self) -> None:
-        numbers = (self.rate, self.refusals, self.travels, self.seen, self.size_mean, self.size_variance)
-        # NaN passes every comparison of a range, and would pass every threshold of a score.
-        if not all(map(isfinite, (*numbers, self.rate_mean, self.rate_variance, *self.usual.values()))):
-            raise ValueError("a number is none")
-        if not all(isfinite(count) and count >= 0 for count in memoryview(self.moments).cast("f")):
-            raise ValueError("a count is none")
-
 
 class _Payload(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     steady: _Time
@@ -102,6 +94,8 @@ def restored(data: bytes, settings: RiskSettings | None = None) -> Assessor:
         raise malformed("a principal is in it twice")
     assessor = Assessor(found.settings if settings is None else settings, SteadyClock(found.steady))
     for entry in found.entries:
+        if not all(isfinite(count) and count >= 0 for count in memoryview(entry.moments).cast("f")):
+            raise malformed("a count in it is none")
         assessor.restore(entry.principal, _baseline(entry, found.steady, assessor.settings.learn_every_s))
     return assessor
 

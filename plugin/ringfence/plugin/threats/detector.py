@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Final
 
-from ringfence.plugin.risk.bounded import Bounded
+from ringfence.plugin.risk.bounded import SHARDS, Bounded
 from ringfence.plugin.risk.clock import SteadyClock
 from ringfence.plugin.risk.regions import Network, Regions
 from ringfence.plugin.threats.errors import LOCKED_OUT, RATE_EXCEEDED, StandingError
@@ -23,6 +23,7 @@ from ringfence.plugin.threats.settings import Rule, ThreatSettings
 from ringfence.plugin.threats.tracks import Track, Window
 
 CLEAR: Final = Standing()
+_SHARD: Final = SHARDS - 1
 _SHARED: Final = "shared"
 _OWN: Final = "own"
 _LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
@@ -57,9 +58,9 @@ class Detector:
         self._principals: Bounded[Track] = Bounded(settings.subjects, self._gravity)
         self._sources: Bounded[Track] = Bounded(settings.subjects, self._gravity)
         self._sessions: Bounded[_Used] = Bounded(settings.sessions, lambda session: session.at)
-        self._principal_tracks = self._principals.entries
-        self._source_tracks = self._sources.entries
-        self._used = self._sessions.entries
+        self._principal_tracks = self._principals.shards
+        self._source_tracks = self._sources.shards
+        self._used = self._sessions.shards
         self._principal_rate = RateLimit(settings.principal_per_s, settings.principal_burst, settings.subjects)
         self._source_rate = RateLimit(settings.source_per_s, settings.source_burst, settings.subjects)
 
@@ -73,11 +74,11 @@ class Detector:
         steady = clock.steady if now == clock.wall else clock.read(now)
         if principal:
             retry = self._principal_rate.take(principal, steady)
-            track = self._principal_tracks.get(principal)
+            track = self._principal_tracks[hash(principal) & _SHARD].get(principal)
         else:
             retry = 0 if self._many(source) else self._source_rate.take(source, steady)
             track = None
-        beside = self._source_tracks.get(source)
+        beside = self._source_tracks[hash(source) & _SHARD].get(source)
         if not retry and (track is None or track.calm) and (beside is None or beside.calm):
             return CLEAR
         return self._stands(track, beside, retry, steady, now, authenticated=bool(principal))
@@ -88,7 +89,7 @@ class Detector:
         steady = clock.steady if sighting.now == clock.wall else clock.read(sighting.now)
         what = sighting.what
         if what is Happened.ALLOWED:
-            session = self._used.get(sighting.session)
+            session = self._used[hash(sighting.session) & _SHARD].get(sighting.session)
             if session is not None and session.used and session.region == sighting.region:
                 session.at = steady
                 return
@@ -115,7 +116,7 @@ class Detector:
         self.clock.read(now)
 
     def _allowed(self, sighting: Sighting, session: _Used | None, steady: int) -> None:
-        track = self._principal_tracks.get(sighting.principal)
+        track = self._principals.get(sighting.principal)
         if session is None:
             if sighting.session:
                 session = _Used(sighting.region, steady)
@@ -136,9 +137,9 @@ class Detector:
         session.at = steady
 
     def _opened(self, sighting: Sighting, steady: int) -> None:
-        if sighting.session and sighting.session not in self._used:
+        if sighting.session and self._sessions.get(sighting.session) is None:
             self._sessions.add(sighting.session, _Used(sighting.region, steady))
-        track = self._principal_tracks.get(sighting.principal)
+        track = self._principals.get(sighting.principal)
         if track is not None:
             # Who opens a session has shown what it was asked for.
             track.windows.pop(Pattern.STEP_UPS, None)
@@ -156,7 +157,7 @@ class Detector:
             self._react(Pattern.CREDENTIALS, "source", sighting.source, rule, count, sighting.now, steady)
 
     def _replayed(self, sighting: Sighting, steady: int) -> None:
-        session = self._used.get(sighting.session)
+        session = self._sessions.get(sighting.session)
         if session is None or not sighting.principal:
             return
         rule = self.settings.session_replays
@@ -224,7 +225,7 @@ class Detector:
 
     def _track(self, against: Against, subject: str, steady: int) -> Track:
         table = self._principals if against == "principal" else self._sources
-        track = table.entries.get(subject)
+        track = table.get(subject)
         if track is None:
             track = Track(steady)
             table.add(subject, track)

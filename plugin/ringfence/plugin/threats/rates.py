@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from math import ceil
 
-from ringfence.plugin.risk.bounded import Bounded
+from ringfence.plugin.risk.bounded import SHARDS, Bounded
+
+_SHARD = SHARDS - 1
 
 
 class RateLimit:
@@ -23,10 +25,10 @@ class RateLimit:
         self._interval = 1 / per_s if per_s else 0.0
         self._tolerance = burst * self._interval
         self._spent: Bounded[float] = Bounded(subjects, float)
-        self._arrivals = self._spent.entries
+        self._arrivals = self._spent.shards
 
     def __len__(self) -> int:
-        return len(self._arrivals)
+        return len(self._spent)
 
     def take(self, subject: str, steady: int) -> int:
         """Counts one request at the steady time; 0 where it may pass, else in how many seconds one may.
@@ -36,12 +38,15 @@ class RateLimit:
         interval = self._interval
         if not interval:
             return 0
-        arrival = self._arrivals.get(subject)
+        arrivals = self._arrivals[hash(subject) & _SHARD]
+        arrival = arrivals.get(subject)
         if arrival is None:
             self._spent.add(subject, steady + interval)
             return 0
-        following = max(arrival, steady) + interval
+        following = arrival + interval
+        if arrival < steady:
+            following = steady + interval
         if following - steady > self._tolerance:
             return max(1, ceil(following - steady - self._tolerance))
-        self._arrivals[subject] = following
+        arrivals[subject] = following
         return 0

@@ -55,7 +55,7 @@ class ThreatSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     step_up_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 900
     threat_points: Annotated[int, msgspec.Meta(ge=0, le=100)] = 20
     most_points: Annotated[int, msgspec.Meta(ge=0, le=100)] = 60
-    source_points: Annotated[int, msgspec.Meta(ge=0, le=20)] = 20
+    source_points: Annotated[int, msgspec.Meta(ge=0, le=10)] = 10
     half_life_s: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 300
     lock_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 30
     lock_max_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 3600

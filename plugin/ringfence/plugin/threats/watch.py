@@ -107,8 +107,8 @@ class Watcher:
         """How many events were left out since the last gap was taken."""
 
     def put(self, line: bytes) -> None:
-        """Queues a line, or counts it as missed; after a miss none is queued until the gap was taken."""
-        if self.missed or len(self._lines) >= self._capacity:
+        """Queues a line, or counts it as missed where there is no room."""
+        if len(self._lines) >= self._capacity:
             self.missed += 1
         else:
             self._lines.append(line)
