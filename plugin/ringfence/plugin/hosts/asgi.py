@@ -38,6 +38,7 @@ from ringfence.plugin.hosts.port import NO_CHANNEL, OWN_PREFIX, Answer, Channel,
 from ringfence.plugin.hosts.refusals import Desk, refusal
 
 _OWN: Final = OWN_PREFIX.encode()
+_INITIALS: Final = b"xf"  # of the fields that Ringfence and proxies set
 _DENY_WEBSOCKET: Final = 1008  # RFC 6455 section 7.4.1, policy violation; before the handshake servers answer 403
 
 
@@ -187,18 +188,17 @@ class _Replayed:
 
 
 def _authorised(scope: Message, source: str, answer: Answer) -> Message:
-    headers = [
-        pair
-        for pair in scope["headers"]
-        if not (pair[0][:2] == b"x-" or pair[0] == b"forwarded")
-        or not (pair[0].startswith(_OWN) or is_forwarding(pair[0].decode("ascii")))
-    ]
+    headers = [pair for pair in scope["headers"] if pair[0][0] not in _INITIALS or not _set_by_others(pair[0])]
     headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in answer.forward]
     passed = dict(scope)
     passed["headers"] = headers
     if source != UNIX and source != (scope.get("client") or ("",))[0]:
         passed["client"] = (source, 0)
     return passed
+
+
+def _set_by_others(name: bytes) -> bool:
+    return name.startswith(_OWN) or is_forwarding(name.decode("ascii"))
 
 
 def _channel(scope: Message) -> Channel:
