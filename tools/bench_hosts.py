@@ -215,9 +215,9 @@ def _configure(host: str, folder: Path, port: int, bare_port: int) -> list[str]:
             "127.0.0.1:8080": "127.0.0.1:18080",
             "/run/ringfence/spoe.sock": f"{folder}/s",
             "/etc/haproxy/ringfence.conf": f"{EXAMPLES}/haproxy/ringfence.conf",
-            "backend service": f"frontend bare\n    bind 127.0.0.1:{bare_port}\n    default_backend service\n"
+            "\nbackend service\n": f"\nfrontend bare\n    bind 127.0.0.1:{bare_port}\n    default_backend service\n"
             "frontend answering\n    bind 127.0.0.1:18080\n    http-request return status 200 content-type text/plain "
-            "string ok\n\nbackend service",
+            "string ok\n\nbackend service\n",
         }
         text = "".join(line for line in text.splitlines(keepends=True) if "bind :443" not in line)
         name = "haproxy.cfg"
@@ -225,7 +225,7 @@ def _configure(host: str, folder: Path, port: int, bare_port: int) -> list[str]:
     for example, here in changes.items():
         if example not in text:
             raise SystemExit(f"bench-hosts: the example configuration has no {example!r}")
-        text = text.replace(example, here, 1) if example == "backend service" else text.replace(example, here)
+        text = text.replace(example, here)
     (folder / name).write_text(text, encoding="utf-8")
     return command
 
