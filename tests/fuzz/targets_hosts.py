@@ -19,7 +19,7 @@ from ringfence.plugin.hosts.http1 import HeadParser
 from ringfence.plugin.hosts.spoe.connection import Connection
 from ringfence.plugin.hosts.spoe.frames import Message, Type, decode_messages, encode_frame
 from ringfence.plugin.hosts.spoe.translation import read_headers, read_message
-from ringfence.plugin.hosts.spoe.values import Reader, encode_string, encode_value
+from ringfence.plugin.hosts.spoe.values import Reader, Value, encode_string, encode_value
 from ringfence.plugin.hosts.targets import read_target
 
 
@@ -64,7 +64,14 @@ def _framing(data: bytes) -> object:
 
 def _message(data: bytes) -> object:
     # What the bytes lack of a message is given, so that those behind it are reached.
-    arguments = {"upstream": "s", "method": "GET", "target": "/", "version": "1.1", "headers": data, "source": None}
+    arguments: dict[str, Value] = {
+        "upstream": "s",
+        "method": "GET",
+        "target": "/",
+        "version": "1.1",
+        "headers": data,
+        "source": None,
+    }
     return read_message(Message("ringfence", arguments), _HOPS)
 
 

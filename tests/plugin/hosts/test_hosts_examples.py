@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -49,9 +50,10 @@ async def test_the_server_of_the_grpc_page(tmp_path: Path) -> None:
     async def echo(request: bytes, _context: object) -> bytes:
         return request
 
-    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    handlers: Any = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.S", handlers),))
     await server.start()
+    channel: Any
     async with grpc.aio.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(certificate)) as channel:
         assert await channel.unary_unary("/t.S/Echo")(b"message") == b"message"
     await server.stop(None)
