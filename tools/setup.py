@@ -26,7 +26,7 @@ from pathlib import Path
 OLDEST_PYTHON = (3, 11)
 DEMO_EXTRAS = ("agent", "demo", "gateway", "quantum")
 MADE_FROM = ("uv.lock", "pyproject.toml", "tools/bootstrap.txt", "tools/setup.py")
-# What a compiled TPM binding and a software TPM need, and the Debian package that has it.
+# What a compiled TPM binding, a software TPM and the tests of real gateways need, and the Debian package that has it.
 SYSTEM_PACKAGES = {
     "swtpm": "swtpm",
     "swtpm_setup": "swtpm-tools",
@@ -36,7 +36,13 @@ SYSTEM_PACKAGES = {
     "Python headers": "python3-dev",
     "tss2-esys": "libtss2-dev",
     "libtss2-tcti-swtpm.so.0": "libtss2-tcti-swtpm0",
+    "nginx": "nginx-light",
+    "haproxy": "haproxy",
+    "caddy": "caddy",
+    "wrk": "wrk",
 }
+PROGRAMS = ("swtpm", "swtpm_setup", "gcc", "pkg-config", "nginx", "haproxy", "caddy", "wrk")
+GATEWAYS = ("nginx-light", "haproxy", "caddy", "wrk")
 
 
 class SetupError(Exception):
@@ -74,7 +80,9 @@ def has_library(name: str) -> bool:
 
 def missing_packages() -> list[str]:
     """The Debian packages whose content is not here; a Python or a TSS of another origin counts as present."""
-    present = {name: shutil.which(name) is not None for name in ("swtpm", "swtpm_setup", "gcc", "pkg-config")}
+    # An ordinary user's PATH lacks the folder where Debian has nginx and haproxy.
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
+    present = {name: shutil.which(name, path=path) is not None for name in PROGRAMS}
     present["C headers"] = Path("/usr/include/stdio.h").is_file()
     present["Python headers"] = Path(sysconfig.get_path("include"), "Python.h").is_file()
     present["tss2-esys"] = succeeds(["pkg-config", "--exists", "tss2-esys"])
@@ -177,7 +185,7 @@ def extras_for(mode: str) -> list[str]:
     """The options of `uv sync` that choose extras and groups; the demo does without a TPM where none is."""
     if mode == "test":
         return ["--all-extras"]
-    missing = missing_packages()
+    missing = [package for package in missing_packages() if package not in GATEWAYS]
     if missing:
         say(f"no software TPM here ({', '.join(missing)} missing): the demo's host will be one that is not attested")
     extras = DEMO_EXTRAS if missing else (*DEMO_EXTRAS, "tpm")

@@ -190,7 +190,7 @@ class AssertionVerifier:
             raise UpstreamError(ASSERTION_INVALID, "The assertion's signature does not hold.") from None
         try:
             return self._decoder.decode(_decode(payload))
-        except (msgspec.ValidationError, msgspec.DecodeError):
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
             raise _malformed("Its claims are not those of an assertion.") from None
 
 
@@ -219,7 +219,7 @@ def read_published_keys(document: bytes) -> tuple[bytes, ...]:
         raise _keys_malformed("The document has more than 64 KiB.")
     try:
         found = msgspec.json.decode(document, type=_JwkSet).keys
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _keys_malformed(f"It is no JWK set: {error}.") from None
     keys = []
     for jwk in found:

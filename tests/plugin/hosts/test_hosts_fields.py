@@ -13,13 +13,14 @@ from ringfence import httpsig
 from ringfence.plugin.hosts.errors import HostError
 from ringfence.plugin.hosts.exemptions import Exemptions, is_exempt
 from ringfence.plugin.hosts.fields import (
+    INITIALS,
     MAX_BYTES,
     MAX_FIELDS,
     check_connection,
     check_fields,
     refuse_own,
+    set_by_others,
     single,
-    strip_own,
 )
 from ringfence.plugin.hosts.hops import MAX_HOPS, UNIX, Hops, client_address
 from ringfence.plugin.hosts.targets import MAX_TARGET, read_target
@@ -94,7 +95,10 @@ def test_fields_are_bounded_in_number_and_size() -> None:
 
 def test_own_fields_are_refused_or_stripped() -> None:
     headers = [("a", "1"), ("x-ringfence-assertion", "forged"), ("x-ringfencex", "2")]
-    assert strip_own(headers) == [("a", "1"), ("x-ringfencex", "2")]
+    assert [name for name, _ in headers if set_by_others(name)] == ["x-ringfence-assertion"]
+    for name in ("forwarded", "x-forwarded-for", "x-forwarded-anything", "x-real-ip", "x-ringfence-"):
+        assert set_by_others(name)
+        assert name[0] in INITIALS
     refuse_own([("x-ringfencex", "")])
     with pytest.raises(HostError):
         refuse_own(headers)

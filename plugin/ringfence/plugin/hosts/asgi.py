@@ -32,12 +32,12 @@ from ringfence.plugin.hosts.errors import (
     HostError,
 )
 from ringfence.plugin.hosts.exemptions import Exemptions, is_exempt
-from ringfence.plugin.hosts.fields import Fields, is_forwarding, single
+from ringfence.plugin.hosts.fields import INITIALS, Fields, set_by_others, single
 from ringfence.plugin.hosts.hops import UNIX, Hops, client_address
-from ringfence.plugin.hosts.port import NO_CHANNEL, OWN_PREFIX, Answer, Channel, Gatekeeper, Inbound, Unseen
+from ringfence.plugin.hosts.port import NO_CHANNEL, Answer, Channel, Gatekeeper, Inbound, Unseen
 from ringfence.plugin.hosts.refusals import Desk, refusal
 
-_OWN: Final = OWN_PREFIX.encode()
+_INITIALS: Final = INITIALS.encode()
 _DENY_WEBSOCKET: Final = 1008  # RFC 6455 section 7.4.1, policy violation; before the handshake servers answer 403
 
 
@@ -188,10 +188,7 @@ class _Replayed:
 
 def _authorised(scope: Message, source: str, answer: Answer) -> Message:
     headers = [
-        pair
-        for pair in scope["headers"]
-        if not (pair[0][:2] == b"x-" or pair[0] == b"forwarded")
-        or not (pair[0].startswith(_OWN) or is_forwarding(pair[0].decode("ascii")))
+        pair for pair in scope["headers"] if pair[0][0] not in _INITIALS or not set_by_others(pair[0].decode("ascii"))
     ]
     headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in answer.forward]
     passed = dict(scope)

@@ -123,5 +123,5 @@ class _Coded(msgspec.Struct, frozen=True):
 def _code(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Coded).code
-    except (msgspec.ValidationError, msgspec.DecodeError):
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
         return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from ringfence.plugin.hosts.errors import ADDRESS_MALFORMED, HostError
 
@@ -20,6 +20,17 @@ UNIX: Final = "unix"
 MAX_HOPS: Final = 32
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class HopNetwork(str):
+    """A network of one's own proxies in a configuration file, such as "10.0.0.0/8" or "fd00::/8"."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_text(cls, text: str, _folder: object) -> Self:
+        """The network that `text` writes. Raises `ValueError` for what is none, or has host bits set."""
+        return cls(ipaddress.ip_network(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,10 @@ MAX_TARGET: Final = 8192
 
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,32}")
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._~-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
-_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
+# Possessive, so that no text makes them go back and forth.
+_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]++|%[0-9A-Fa-f]{2})*+")
+_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]++|%[0-9A-Fa-f]{2})*+")
+_USUAL: Final = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
 # Octets that no path needs and that end, split or hide what comes after them somewhere: controls, backslash, DEL.
 _HOSTILE = re.compile(r"%(?:[01][0-9A-Fa-f]|5[Cc]|7[Ff])")
 _DOTS = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:;[^/]*)?(?:/|$)", re.IGNORECASE)
@@ -34,7 +36,7 @@ def read_target(method: str, authority: str, raw: str) -> httpsig.Target:
     Raises `hosts.target_malformed` for another form, a character that RFC 3986 does not allow, a dot segment in any
     encoding, an encoded control character or backslash, user information or more than `MAX_TARGET` characters.
     """
-    if not _METHOD.fullmatch(method) or method == "CONNECT":
+    if method not in _USUAL and (not _METHOD.fullmatch(method) or method == "CONNECT"):
         raise _malformed("method", "The method is none, or one that makes a tunnel")
     if not _AUTHORITY.fullmatch(authority):
         raise _malformed("authority", "The authority is not a host with an optional port")

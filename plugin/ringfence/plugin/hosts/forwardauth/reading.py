@@ -25,7 +25,7 @@ from typing import Final
 from ringfence import httpsig
 from ringfence.plugin.hosts.certificates import read_certificate
 from ringfence.plugin.hosts.errors import FIELDS_MALFORMED, UPSTREAM_UNKNOWN, HostError
-from ringfence.plugin.hosts.fields import check_connection, check_fields, is_forwarding, refuse_own
+from ringfence.plugin.hosts.fields import INITIALS, check_connection, check_fields, is_forwarding, refuse_own
 from ringfence.plugin.hosts.framing import read_framing
 from ringfence.plugin.hosts.hops import Hops, client_address
 from ringfence.plugin.hosts.port import Inbound
@@ -82,18 +82,23 @@ def read_envoy(upstream: str, method: str, raw: str, headers: Headers, hops: Hop
 def _separate(headers: Headers) -> tuple[dict[str, str], Headers]:
     """What the host says, and the caller's fields."""
     check_fields(headers)
-    refuse_own(headers)
     original: dict[str, str] = {}
     fields: Headers = []
-    for name, value in headers:
-        if name.startswith(ORIGINAL):
-            key = name[len(ORIGINAL) :]
-            if key not in _KNOWN or key in original:
-                # A configuration that does not overwrite a field lets the caller's copy through beside its own.
-                raise HostError(FIELDS_MALFORMED, "A field of the host is unknown or repeated.", field=name)
-            original[key] = value
-        elif name not in _HOP and not is_forwarding(name):
-            fields.append((name, value))
+    for pair in headers:
+        name = pair[0]
+        if name[0] in INITIALS:
+            if name.startswith(ORIGINAL):
+                key = name[len(ORIGINAL) :]
+                if key not in _KNOWN or key in original:
+                    # A configuration that does not overwrite a field lets the caller's copy through beside its own.
+                    raise HostError(FIELDS_MALFORMED, "A field of the host is unknown or repeated.", field=name)
+                original[key] = pair[1]
+                continue
+            if is_forwarding(name):
+                continue
+            refuse_own((pair,))
+        if name not in _HOP:
+            fields.append(pair)
     return original, fields
 
 

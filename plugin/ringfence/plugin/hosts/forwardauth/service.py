@@ -21,13 +21,12 @@ from ringfence.plugin.hosts.forwardauth.reading import (
     upstream_of,
 )
 from ringfence.plugin.hosts.forwardauth.writing import write_answer, write_auth_request
-from ringfence.plugin.hosts.hops import Hops
+from ringfence.plugin.hosts.hops import HopNetwork, Hops
 from ringfence.plugin.hosts.http1 import Handler, Http1Limits, Http1Protocol, HttpReply, HttpRequest
 from ringfence.plugin.hosts.port import Answer, Gatekeeper, Inbound
 from ringfence.plugin.hosts.refusals import Desk, refusal
 from ringfence.plugin.hosts.unix_peers import PeerSocket
 
-Network = Annotated[str, msgspec.Meta(max_length=64)]
 NO_HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType({})
 
 
@@ -35,7 +34,7 @@ class ForwardAuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """A forward-auth server: its socket, whom its hosts may name as client, and its bounds."""
 
     socket: PeerSocket
-    hops: tuple[Network, ...] = ()
+    hops: tuple[HopNetwork, ...] = ()
     exemptions: Exemptions = Exemptions()
     concurrent: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0

@@ -9,7 +9,7 @@ import msgspec
 
 from ringfence.errors import RingfenceError
 from ringfence.plugin.hosts.exemptions import Exemptions, is_exempt
-from ringfence.plugin.hosts.hops import Hops
+from ringfence.plugin.hosts.hops import HopNetwork, Hops
 from ringfence.plugin.hosts.port import Answer, Gatekeeper
 from ringfence.plugin.hosts.refusals import Desk, refusal
 from ringfence.plugin.hosts.spoe.connection import Connection, Notified
@@ -25,7 +25,7 @@ class SpoeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     socket: PeerSocket
-    hops: tuple[str, ...] = ()
+    hops: tuple[HopNetwork, ...] = ()
     exemptions: Exemptions = Exemptions()
     concurrent: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0

@@ -7,16 +7,18 @@ from typing import Final
 
 from ringfence.plugin.hosts.certificates import channel_of
 from ringfence.plugin.hosts.errors import FIELDS_MALFORMED, HostError
-from ringfence.plugin.hosts.fields import Fields, check_fields, is_forwarding, single, strip_own
+from ringfence.plugin.hosts.fields import INITIALS, Fields, check_fields, set_by_others
 from ringfence.plugin.hosts.framing import read_framing
 from ringfence.plugin.hosts.hops import UNIX, Hops, client_address
-from ringfence.plugin.hosts.port import OWN_PREFIX, Answer, Inbound
+from ringfence.plugin.hosts.port import NO_CHANNEL, OWN_PREFIX, Answer, Inbound
 from ringfence.plugin.hosts.spoe.frames import Message
 from ringfence.plugin.hosts.spoe.values import Reader, Value, violated
 from ringfence.plugin.hosts.targets import read_target
 
 MESSAGE: Final = "ringfence"
 MAX_VALUE: Final = 8192
+
+_FRAMING: Final = frozenset(("content-length", "transfer-encoding"))
 
 Variables = list[tuple[str, bool | int | str]]
 
@@ -30,38 +32,74 @@ def read_message(message: Message, hops: Hops) -> Inbound:
     arguments = message.arguments
     headers = read_headers(_bytes(arguments, "headers"))
     check_fields(headers)
-    fields = strip_own(headers)
-    hosts = [value for name, value in fields if name == "host"]
+    fields: list[tuple[str, str]] = []
+    framing: dict[str, str] = {}
+    hosts: list[str] = []
+    forwarded: list[str] = []
+    for pair in headers:
+        name, value = pair
+        if name == "host":
+            hosts.append(value)
+        elif name in _FRAMING:
+            if name in framing:
+                raise HostError(FIELDS_MALFORMED, "The field appears more than once.", field=name)
+            framing[name] = value
+        elif name[0] in INITIALS and set_by_others(name):
+            if name == "x-forwarded-for":
+                forwarded.append(value)
+            continue
+        fields.append(pair)
     if len(hosts) != 1:
         raise HostError(FIELDS_MALFORMED, "There must be exactly one Host field.", field="host")
     certificate = arguments.get("certificate")
     return Inbound(
         target=read_target(_text(arguments, "method"), hosts[0], _text(arguments, "target")),
-        headers=[pair for pair in fields if not is_forwarding(pair[0])],
-        source=client_address(
-            _address(arguments.get("source")), [value for name, value in fields if name == "x-forwarded-for"], hops
-        ),
+        headers=fields,
+        source=client_address(_address(arguments.get("source")), forwarded, hops),
         upstream=_text(arguments, "upstream"),
         body=read_framing(
             f"HTTP/{_text(arguments, 'version')}",
-            single(fields, "content-length"),
-            single(fields, "transfer-encoding"),
+            framing.get("content-length", ""),
+            framing.get("transfer-encoding", ""),
         ),
-        channel=channel_of(certificate if isinstance(certificate, bytes) else b""),
+        channel=channel_of(certificate) if isinstance(certificate, bytes) else NO_CHANNEL,
     )
 
 
 def read_headers(raw: bytes) -> Fields:
     """The fields of `req.hdrs_bin`: names and values as strings, ended by an empty name and value."""
-    reader = Reader(raw)
+    # Most lengths have one byte, and all text is decoded at once; a longer length goes through the reader.
+    text = raw.decode("latin-1")
+    end = len(raw)
     headers: list[tuple[str, str]] = []
+    position = 0
     while True:
-        name, value = reader.string(), reader.string()
+        if position >= end:
+            raise violated("the fields have no end")
+        size = raw[position]
+        position += 1
+        if size >= 240:
+            size, position = _long(raw, position - 1)
+        name = text[position : position + size]
+        position += size
+        if position >= end:
+            raise violated("the fields have no end")
+        size = raw[position]
+        position += 1
+        if size >= 240:
+            size, position = _long(raw, position - 1)
+        value = text[position : position + size]
+        position += size
         if not name:
-            if value or not reader.ended:
+            if value or position != end:
                 raise violated("the fields have no end")
             return headers
-        headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+        headers.append((name.lower(), value))
+
+
+def _long(raw: bytes, position: int) -> tuple[int, int]:
+    reader = Reader(raw, position)
+    return reader.integer(), reader.position
 
 
 def write_variables(answer: Answer) -> Variables:
