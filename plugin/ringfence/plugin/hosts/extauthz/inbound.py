@@ -81,7 +81,7 @@ def read_check(message: bytes, settings: ExtAuthzSettings, channel: Callable[[by
 
 def is_own(name: str) -> bool:
     """Whether only Ringfence sets this field. An underscore counts as a hyphen, as in CGI and WSGI upstreams."""
-    return name.startswith("x") and name.replace("_", "-").startswith(OWN_PREFIX)
+    return name.replace("_", "-").startswith(OWN_PREFIX)
 
 
 def _fields(
@@ -101,7 +101,7 @@ def _fields(
         elif name == _PARTIAL:
             # Envoy drops what a caller sends under this name, and says so itself where it has buffered a body.
             partial = value if partial is None else "true"
-        elif is_own(name):
+        elif name[:1] == "x" and is_own(name):
             stripped.add(name)
         else:
             if name == "connection":
