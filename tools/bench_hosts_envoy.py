@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from ringfence.plugin.hosts.port import Answer, Inbound  # noqa: E402 - behind the path of the checkout
 from tests.plugin.hosts import envoy_running  # noqa: E402
+from tests.plugin.hosts.envoy_certificates import Authority  # noqa: E402
 
 CONNECTIONS = 64
 ROUNDS = 5
@@ -107,7 +108,7 @@ def _cpu_s(process: int) -> float:
 @contextmanager
 def _guarded(folder: Path) -> Iterator[tuple[int, int]]:
     """Envoy's port and the plugin's process, with an upstream that is a second, tiny listener of the same Envoy."""
-    authority = envoy_running.Authority(folder)
+    authority = Authority(folder)
     authority.issue("server", "localhost")
     port, upstream = envoy_running.free_port(), envoy_running.free_port()
     text = envoy_running.configuration(folder, port, upstream)

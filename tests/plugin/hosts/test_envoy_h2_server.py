@@ -109,8 +109,8 @@ async def test_a_compressed_message_is_refused(path: Path) -> None:
     async with serving(path, Scripted()):
         options = grpc.Compression.Gzip
         async with grpc.aio.insecure_channel(f"unix:{path}", compression=options) as channel:
-            answer = status(channel.unary_unary(METHOD)(bytes(10_000), timeout=5))
-            assert (await answer)[0] == grpc.StatusCode.UNIMPLEMENTED
+            ask: Call = channel.unary_unary(METHOD)
+            assert (await status(ask(bytes(10_000), timeout=5)))[0] == grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_the_shorter_of_both_deadlines_ends_a_call(path: Path) -> None:
