@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ringfence.config import SocketPath
 from ringfence.plugin.hosts.extauthz._pb import check_pb2
 from ringfence.plugin.hosts.extauthz.channel import read_channel
-from ringfence.plugin.hosts.extauthz.inbound import read_check
-from ringfence.plugin.hosts.extauthz.settings import ExtAuthzSettings
+from ringfence.plugin.hosts.extauthz.inbound import Trust, read_check
 from ringfence.plugin.hosts.http2 import grpc
-from ringfence.plugin.hosts.http2.connection import Connection, Request
+from ringfence.plugin.hosts.http2.connection import Connection
+from ringfence.plugin.hosts.http2.events import Request
 from ringfence.plugin.hosts.http2.fields import FieldDecoder, check_request
 from ringfence.plugin.hosts.http2.limits import Http2Limits
 from tests.fuzz.targets import Target
 
 _METHOD = "/test.Echo/Call"
-_SETTINGS = ExtAuthzSettings(SocketPath("/fuzz"), (0,), ("upstream",), trusted_hops=1)
+_TRUST = Trust(frozenset(("upstream",)), 1)
 _OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
 _BLOCK = b"\x83\x86\x04\x0f/test.Echo/Call\x01\x01a\x0f\x10\x10application/grpc"
 _CALL = (
@@ -67,7 +66,7 @@ TARGETS: Mapping[str, Target] = {
     "plugin.extauthz.channel": Target(
         read_channel, (b"-----BEGIN%20CERTIFICATE-----%0AMAMC%0A-----END%20CERTIFICATE-----",)
     ),
-    "plugin.extauthz.check": Target(lambda data: read_check(data, _SETTINGS, read_channel), (_CHECK,)),
+    "plugin.extauthz.check": Target(lambda data: read_check(data, _TRUST, read_channel), (_CHECK,)),
     "plugin.http2.connection": Target(_connection, (_CALL,)),
     "plugin.http2.fields": Target(_fields, (_BLOCK,)),
     "plugin.http2.message": Target(lambda data: grpc.read_message(data, 65_536), (b"\0\0\0\0\2hi",)),

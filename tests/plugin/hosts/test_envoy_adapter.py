@@ -25,17 +25,13 @@ from ringfence.plugin.hosts.extauthz.errors import (
     SOURCE_UNKNOWN,
     ExtAuthzError,
 )
-from ringfence.plugin.hosts.extauthz.inbound import Check, read_check
+from ringfence.plugin.hosts.extauthz.inbound import Check, Trust, read_check
 from ringfence.plugin.hosts.extauthz.settings import ExtAuthzSettings
 from ringfence.plugin.hosts.port import NO_CHANNEL, Answer, Inbound, Unseen
 
 DER = b"\x30\x03\x02\x01\x05"
 PEM = b"-----BEGIN CERTIFICATE-----\n" + base64.b64encode(DER) + b"\n-----END CERTIFICATE-----\n"
 PSEUDO = {":method": "POST", ":path": "/v1/jobs?a=1", ":authority": "localhost:8443", ":scheme": "https"}
-
-
-def settings(hops: int = 0) -> ExtAuthzSettings:
-    return ExtAuthzSettings(SocketPath("/x"), (0,), ("upstream",), trusted_hops=hops)
 
 
 def message(
@@ -64,7 +60,7 @@ def message(
 
 
 def read(data: bytes, hops: int = 0) -> Check:
-    return read_check(data, settings(hops), read_channel)
+    return read_check(data, Trust(frozenset(("upstream",)), hops), read_channel)
 
 
 def refused(data: bytes, hops: int = 0) -> ExtAuthzError:
@@ -234,7 +230,7 @@ class Fixed:
 
 async def answered(answer: Answer, data: bytes) -> tuple[check_pb2.CheckResponse, Fixed]:
     gatekeeper = Fixed(answer)
-    response = await ExtAuthz(gatekeeper, settings()).check(data)
+    response = await ExtAuthz(gatekeeper, ExtAuthzSettings(SocketPath("/x"), (0,), ("upstream",))).check(data)
     return check_pb2.CheckResponse.FromString(response), gatekeeper
 
 

@@ -1,4 +1,4 @@
-"""The fuzz targets of this part begin from inputs that are right, so that they reach what lies behind the first check."""
+"""The fuzz targets of this part begin from inputs that are right, and so reach what lies behind the first check."""
 
 from __future__ import annotations
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.plugin.hosts.http2 import grpc
-from ringfence.plugin.hosts.http2.connection import Connection, Request
+from ringfence.plugin.hosts.http2.connection import Connection
 from ringfence.plugin.hosts.http2.errors import CallRefusedError
+from ringfence.plugin.hosts.http2.events import Request
 from ringfence.plugin.hosts.http2.fields import FieldDecoder, leaves_table
 from ringfence.plugin.hosts.http2.limits import Allowance, Http2Limits
 from tests.plugin.hosts.envoy_h2_wire import BLOCK, DATA, METHOD, PREFACE, SETTINGS, call, frame, prefixed, setting, u32
