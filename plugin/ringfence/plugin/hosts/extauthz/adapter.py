@@ -46,7 +46,8 @@ class ExtAuthz:
     async def serve(self) -> AsyncIterator[GrpcServer]:
         """Serves at the configured socket while it is entered, then drains: no call under way is lost.
 
-        Raises `grpc_server.listen_failed`. Where another process serves there, this one takes its place (`GrpcServer.drain`).
+        Raises `grpc_server.listen_failed`. Where another process serves there, this one takes its place, and the other
+        one is to be told to end (`GrpcServer.drain`).
         """
         settings = self._settings
         server = GrpcServer(METHOD, self.check, settings.limits, settings.users)
