@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hpack
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,19 @@ from ringfence.plugin.hosts.http2.errors import CallRefusedError
 from ringfence.plugin.hosts.http2.events import Request
 from ringfence.plugin.hosts.http2.fields import FieldDecoder, leaves_table
 from ringfence.plugin.hosts.http2.limits import Allowance, Http2Limits
-from tests.plugin.hosts.envoy_h2_wire import BLOCK, DATA, METHOD, PREFACE, SETTINGS, call, frame, prefixed, setting, u32
+from tests.plugin.hosts.envoy_h2_wire import (
+    BLOCK,
+    DATA,
+    METHOD,
+    PREFACE,
+    SETTINGS,
+    call,
+    frame,
+    headers,
+    prefixed,
+    setting,
+    u32,
+)
 
 LIMITS = Http2Limits()
 FIELDS = ((":method", "POST"), (":scheme", "http"), (":path", METHOD), ("content-type", "application/grpc"))
@@ -195,3 +208,30 @@ def test_an_allowance_fills_with_time_and_never_beyond_its_size() -> None:
     assert [allowance.take(10.5), allowance.take(10.5)] == [True, False]
     allowance.earn(100)
     assert [allowance.take(10.5) for _ in range(3)] == [True, True, False]
+
+
+def test_bodies_have_room_for_two_messages() -> None:
+    assert Http2Limits(message_bytes=100_000, bodies_bytes=200_000)
+    with pytest.raises(ValueError, match="at least twice"):
+        Http2Limits(message_bytes=100_000, bodies_bytes=199_999)
+    with pytest.raises(msgspec.ValidationError, match="at least twice"):
+        msgspec.convert({"message_bytes": 4_000_000}, Http2Limits)
+
+
+def test_the_largest_message_arrives_again_and_again() -> None:
+    limits = Http2Limits(message_bytes=100_000, bodies_bytes=200_000)
+    core = Connection(limits, 0.0)
+    core.receive(PREFACE + frame(SETTINGS), 0.0)
+    room = 65_535
+    body = prefixed(bytes(limits.message_bytes))
+    for stream in range(1, 41, 2):
+        room += sum(
+            int.from_bytes(payload, "big") for kind, _, of, payload in frames(core.outgoing()) if (kind, of) == (8, 0)
+        )
+        assert room >= len(body)
+        parts = [body[start : start + 16_384] for start in range(0, len(body), 16_384)]
+        data = headers(stream) + b"".join(frame(DATA, int(part is parts[-1]), stream, part) for part in parts)
+        (request,) = [event for event in core.receive(data, 0.0) if isinstance(event, Request)]
+        assert request.body == body
+        room -= len(body)
+        core.respond(stream, 0.0, grpc.failure(5, "no"))

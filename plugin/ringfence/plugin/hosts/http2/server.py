@@ -239,8 +239,10 @@ class Peer(asyncio.Protocol):
             task.cancel()
 
     def _flush_soon(self) -> None:
-        # Answers that are ready in the same turn of the loop leave in one write.
-        if not self._flushes:
+        # Answers that are ready in the same turn of the loop leave in one write; the only one waits for no other.
+        if not self._calls:
+            self._flush()
+        elif not self._flushes:
             self._flushes = True
             self._loop.call_soon(self._flush)
 
