@@ -85,8 +85,9 @@ class RunningEnvoy:
             headers = tuple((name.lower(), value) for name, value in answer.getheaders())
             return Reply(answer.status, headers, body)
 
-    def connect(self, certificate: str | None = None) -> ssl.SSLSocket:
-        context = ssl.create_default_context(cafile=str(self.folder / "clients.pem"))
+    def connect(self, certificate: str | None = None, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+        """A TLS connection, with a certificate of the test's authority where one is named."""
+        context = context or ssl.create_default_context(cafile=str(self.folder / "clients.pem"))
         if certificate is not None:
             context.load_cert_chain(self.folder / f"{certificate}.pem", self.folder / f"{certificate}.key")
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=10)

@@ -14,7 +14,7 @@ from typing import Final
 from ringfence.plugin.hosts.extauthz.answer import write_answer, write_refusal
 from ringfence.plugin.hosts.extauthz.channel import Channels
 from ringfence.plugin.hosts.extauthz.errors import MALFORMED, MISCONFIGURED, ExtAuthzError
-from ringfence.plugin.hosts.extauthz.inbound import read_check
+from ringfence.plugin.hosts.extauthz.inbound import Trust, read_check
 from ringfence.plugin.hosts.extauthz.settings import ExtAuthzSettings
 from ringfence.plugin.hosts.http2.server import GrpcServer
 from ringfence.plugin.hosts.port import Gatekeeper
@@ -29,12 +29,13 @@ class ExtAuthz:
     def __init__(self, gatekeeper: Gatekeeper, settings: ExtAuthzSettings) -> None:
         self._gatekeeper = gatekeeper
         self._settings = settings
+        self._trust = Trust(frozenset(settings.upstreams), settings.trusted_hops)
         self._channels = Channels(settings.certificates)
 
     async def check(self, message: bytes) -> bytes:
         """A CheckResponse for a CheckRequest. Raises `ExtAuthzError` where Envoy or its configuration is at fault."""
         try:
-            check = read_check(message, self._settings, self._channels.read)
+            check = read_check(message, self._trust, self._channels.read)
         except ExtAuthzError as error:
             if error.code in (MALFORMED, MISCONFIGURED):
                 raise
@@ -45,7 +46,8 @@ class ExtAuthz:
     async def serve(self) -> AsyncIterator[GrpcServer]:
         """Serves at the configured socket while it is entered, then drains: no call under way is lost.
 
-        Raises `http2.listen_failed`. Where another process serves there, this one takes its place (`GrpcServer.drain`).
+        Raises `grpc_server.listen_failed`. Where another process serves there, this one takes its place, and the other
+        one is to be told to end (`GrpcServer.drain`).
         """
         settings = self._settings
         server = GrpcServer(METHOD, self.check, settings.limits, settings.users)

@@ -23,7 +23,6 @@ from ringfence.plugin.hosts.extauthz.errors import (
     SOURCE_UNKNOWN,
     ExtAuthzError,
 )
-from ringfence.plugin.hosts.extauthz.settings import ExtAuthzSettings
 from ringfence.plugin.hosts.port import OWN_PREFIX, Channel, Inbound, Unseen
 
 UPSTREAM: Final = b"ringfence_upstream"
@@ -47,6 +46,14 @@ _COVERED: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """What the configuration says: the names that a route may give, and the proxies in front of Envoy."""
+
+    upstreams: frozenset[str]
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """A request to decide on, and the names of the fields that its caller had no right to send."""
 
@@ -54,7 +61,7 @@ class Check:
     stripped: frozenset[str]
 
 
-def read_check(message: bytes, settings: ExtAuthzSettings, channel: Callable[[bytes], Channel]) -> Check:
+def read_check(message: bytes, trust: Trust, channel: Callable[[bytes], Channel]) -> Check:
     """The request that Envoy asks about; `channel` reads a certificate. Raises `ExtAuthzError`.
 
     `extauthz.malformed` and `extauthz.misconfigured` are Envoy's or its configuration's doing, the others the caller's.
@@ -70,8 +77,8 @@ def read_check(message: bytes, settings: ExtAuthzSettings, channel: Callable[[by
         Inbound(
             _target(pseudo, http),
             headers,
-            _source(attributes.source.address.socket_address.address, headers, settings.trusted_hops),
-            _upstream(extensions, settings),
+            _source(attributes.source.address.socket_address.address, headers, trust.hops),
+            _upstream(extensions, trust),
             _body(http, partial, headers, extensions.get(BODY) == b"shown"),
             channel(attributes.source.certificate),
         ),
@@ -81,7 +88,7 @@ def read_check(message: bytes, settings: ExtAuthzSettings, channel: Callable[[by
 
 def is_own(name: str) -> bool:
     """Whether only Ringfence sets this field. An underscore counts as a hyphen, as in CGI and WSGI upstreams."""
-    return name.startswith("x") and name.replace("_", "-").startswith(OWN_PREFIX)
+    return name.replace("_", "-").startswith(OWN_PREFIX)
 
 
 def _fields(
@@ -101,7 +108,7 @@ def _fields(
         elif name == _PARTIAL:
             # Envoy drops what a caller sends under this name, and says so itself where it has buffered a body.
             partial = value if partial is None else "true"
-        elif is_own(name):
+        elif name[:1] == "x" and is_own(name):
             stripped.add(name)
         else:
             if name == "connection":
@@ -149,9 +156,9 @@ def _target(pseudo: dict[str, str], http: check_pb2.HttpRequest) -> Target:
     return Target(method, authority, path, mark + query if mark else "?")
 
 
-def _upstream(extensions: dict[bytes, bytes], settings: ExtAuthzSettings) -> str:
+def _upstream(extensions: dict[bytes, bytes], trust: Trust) -> str:
     name = extensions.get(UPSTREAM, b"").decode("latin-1")
-    if name not in settings.upstreams:
+    if name not in trust.upstreams:
         raise ExtAuthzError(
             MISCONFIGURED,
             f"The route names the upstream {name!r}, which is not configured."

@@ -10,10 +10,10 @@ violation never raises here: it is answered by RST_STREAM or GOAWAY, and after a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from ringfence.plugin.hosts.http2.errors import H2ConnectionError, H2Error, H2StreamError
+from ringfence.plugin.hosts.http2.events import Cancelled, Event, Progress, Request
 from ringfence.plugin.hosts.http2.fields import FieldDecoder, Fields, check_request, check_trailers
 from ringfence.plugin.hosts.http2.frames import (
     ACK,
@@ -55,33 +55,6 @@ _EARNED: Final = 4
 
 _CONTINUATIONS: Final = 4
 """How many CONTINUATION frames a field block may have: what is allowed to be sent fits one frame (CVE-2024-27316)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A whole request. `fields` are of its HEADERS frame; the same tuple comes again where a peer repeats them."""
-
-    stream: int
-    fields: Fields
-    body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The beginning of a body that is not whole yet, so that a call can be refused before all of it has come."""
-
-    stream: int
-    start: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The peer does not want an answer on this stream any more, or broke the protocol on it."""
-
-    stream: int
-
-
-Event = Request | Progress | Cancelled
 
 
 class Connection:

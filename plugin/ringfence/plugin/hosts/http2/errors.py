@@ -14,9 +14,7 @@ class H2Error(enum.IntEnum):
 
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
-    INTERNAL_ERROR = 0x2
     FLOW_CONTROL_ERROR = 0x3
-    SETTINGS_TIMEOUT = 0x4
     STREAM_CLOSED = 0x5
     FRAME_SIZE_ERROR = 0x6
     REFUSED_STREAM = 0x7
@@ -25,10 +23,10 @@ class H2Error(enum.IntEnum):
     ENHANCE_YOUR_CALM = 0xB
 
 
-CONNECTION_VIOLATED: Final = Code("http2.connection_violated", Kind.INVALID)
-STREAM_VIOLATED: Final = Code("http2.stream_violated", Kind.INVALID)
-CALL_REFUSED: Final = Code("http2.call_refused", Kind.INVALID)
-LISTEN_FAILED: Final = Code("http2.listen_failed", Kind.UNAVAILABLE)
+CONNECTION_VIOLATED: Final = Code("grpc_server.connection_violated", Kind.INVALID)
+STREAM_VIOLATED: Final = Code("grpc_server.stream_violated", Kind.INVALID)
+CALL_REFUSED: Final = Code("grpc_server.call_refused", Kind.INVALID)
+LISTEN_FAILED: Final = Code("grpc_server.listen_failed", Kind.UNAVAILABLE)
 
 
 class Http2Error(GateError):

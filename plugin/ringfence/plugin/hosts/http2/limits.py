@@ -33,6 +33,13 @@ class Http2Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resets_per_s: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     control_frames_per_s: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 2000
 
+    def __post_init__(self) -> None:
+        # The window is given back half at a time: a message must fit the other half, or it would never arrive.
+        if self.bodies_bytes < 2 * self.message_bytes:
+            raise ValueError(
+                f"`bodies_bytes` ({self.bodies_bytes}) must be at least twice `message_bytes` ({self.message_bytes})"
+            )
+
 
 class Allowance:
     """A bucket of `per_s` units that fills again at `per_s` a second. Pure; time is an argument, in seconds."""

@@ -34,7 +34,9 @@ class Listener:
 
 
 def take_over(path: Path, mode: int) -> Listener:
-    """Listens at `path` with the file mode `mode`, in the place of who does so already. Raises `http2.listen_failed`.
+    """Listens at `path` with the file mode `mode`, in the place of who does so already.
+
+    Raises `grpc_server.listen_failed`.
 
     The new socket is bound beside the old one and renamed over it, so that at no moment nobody listens: whoever held
     `path` before goes on with the connections it has. Where somebody else may write, a socket could be put in the place

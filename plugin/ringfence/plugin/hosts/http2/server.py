@@ -10,8 +10,9 @@ from typing import Final, Self, cast
 
 from ringfence.errors import RingfenceError
 from ringfence.plugin.hosts.http2 import grpc
-from ringfence.plugin.hosts.http2.connection import Cancelled, Connection, Progress, Request
+from ringfence.plugin.hosts.http2.connection import Connection
 from ringfence.plugin.hosts.http2.errors import CallRefusedError
+from ringfence.plugin.hosts.http2.events import Cancelled, Progress, Request
 from ringfence.plugin.hosts.http2.fields import Fields
 from ringfence.plugin.hosts.http2.limits import Http2Limits
 from ringfence.plugin.hosts.http2.listen import Listener, peer_user, take_over
@@ -41,7 +42,7 @@ class GrpcServer:
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self, socket: Path, mode: int = 0o600) -> Self:
-        """Listens at `socket`, in the place of a server that does so already. Raises `http2.listen_failed`."""
+        """Listens at `socket`, in the place of a server that does so already. Raises `grpc_server.listen_failed`."""
         self._listener = take_over(socket, mode)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: Peer(self, loop), sock=self._listener.socket)
@@ -238,8 +239,10 @@ class Peer(asyncio.Protocol):
             task.cancel()
 
     def _flush_soon(self) -> None:
-        # Answers that are ready in the same turn of the loop leave in one write.
-        if not self._flushes:
+        # Answers that are ready in the same turn of the loop leave in one write; the only one waits for no other.
+        if not self._calls:
+            self._flush()
+        elif not self._flushes:
             self._flushes = True
             self._loop.call_soon(self._flush)
 
