@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ringfence.audit import AuditError, Record
@@ -200,7 +200,7 @@ def test_the_commands(running: Running, capsys: pytest.CaptureFixture[str]) -> N
     path = str(running.path)
     assert command(sessions_cli, "--socket", path, "--principal", "p1", "--limit", "2") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["session", "principal", "host", "status", "factors", "source", "expires"]
+    assert lines[0].split() == ["session", "principal", "host", "status", "factors", "bound", "source", "expires"]
     assert len(lines) == 3
     assert command(sessions_cli, "--socket", path, "--session", f"{7:032x}", "--json") == 0
     (shown,) = json.loads(capsys.readouterr().out)["sessions"]
@@ -233,6 +233,8 @@ def test_frames_come_back_however_they_are_cut(bodies: list[bytes], cut: int) ->
         frames.feed((65).to_bytes(4, "big"))
 
 
+@example(desk.encode(desk.List("principal"))[4:].replace(b"i", b"\xc2"), desk.decode_question)
+@example(desk.encode(desk.Refused("code", "why", ""))[4:].replace(b"d", b"\xc2"), desk.decode_answer)
 @given(st.binary(max_size=200), st.sampled_from([desk.decode_question, desk.decode_answer]))
 def test_no_bytes_raise_anything_else(data: bytes, decode: Callable[[bytes], object]) -> None:
     with contextlib.suppress(GateError):

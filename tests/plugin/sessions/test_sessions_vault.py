@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ringfence import audit
@@ -192,6 +193,22 @@ def test_a_snapshot_opens_for_its_gateway_generation_and_key_alone(gateway: Gate
     assert len(opened(data)) == 3
     with pytest.raises(GateError, match=r"session\.snapshot_refused"):
         opened(data, **other)
+
+
+def test_a_snapshot_whose_header_was_rewritten_is_refused(gateway: Gateway) -> None:
+    old = msgspec.msgpack.encode(Header(1, "g", 6, bytes(32)))
+    new = msgspec.msgpack.encode(Header(1, "g", 7, bytes(32)))
+    data = b"".join(seal_snapshot(gateway.store, Header(1, "g", 6, bytes(32)), KEY))
+    with pytest.raises(GateError, match=r"session\.snapshot_refused"):
+        opened(data.replace(old, new))
+
+
+def test_another_snapshot_of_the_same_generation_is_refused(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.save()
+    other = b"".join(seal_snapshot(gateway.store, Header(1, "rf1gateway", 1, bytes(32)), KEY))
+    (tmp_path / "sessions-1.sealed").write_bytes(other)
+    with pytest.raises(GateError, match=r"session\.snapshot_refused"):
+        gateway.restart()
 
 
 def test_an_altered_or_cut_snapshot_is_refused(gateway: Gateway) -> None:

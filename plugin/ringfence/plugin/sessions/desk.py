@@ -124,7 +124,7 @@ def decode_question(body: bytes) -> Question:
     """The question in a frame. Raises `session.desk_malformed`."""
     try:
         return _QUESTIONS.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed("something that is no question") from error
 
 
@@ -132,7 +132,7 @@ def decode_answer(body: bytes) -> Answer:
     """The answer in a frame. Raises `session.desk_malformed`."""
     try:
         return _ANSWERS.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed("something that is no answer") from error
 
 

@@ -12,21 +12,29 @@ NOBODY: Final = 0xFFFF_FFFF
 """A number that names no value."""
 
 _SHARD: Final = 256
+_BLOCK: Final = 16
 
 
 class _Shard(Generic[Value]):
-    """Some of the values: few enough that the growth of its dicts is no pause.
+    """Some of the values: few enough that the growth of its tables is no pause.
 
-    Dicts of texts and numbers are nothing that the garbage collector walks through, as it would through a list.
+    A dict and tuples of texts are nothing that the garbage collector walks through, as it would through a long list.
     """
 
     __slots__ = ("free", "holders", "places", "values")
 
     def __init__(self) -> None:
         self.places: dict[Value, int] = {}
-        self.values: dict[int, Value] = {}
+        self.values: list[tuple[Value | None, ...]] = []
         self.holders = array("I")
         self.free = array("I")
+
+    def put(self, place: int, value: Value | None) -> None:
+        """Writes the value at a place, or none."""
+        block, at = divmod(place, _BLOCK)
+        if block == len(self.values):
+            self.values.append((None,) * _BLOCK)
+        self.values[block] = (*self.values[block][:at], value, *self.values[block][at + 1 :])
 
 
 class Interned(Generic[Value]):
@@ -37,7 +45,7 @@ class Interned(Generic[Value]):
 
     def __init__(self, expected: int) -> None:
         shards = 1 << max(0, (expected // _SHARD).bit_length())
-        self._shards: list[_Shard[Value]] = [_Shard() for _ in range(shards)]
+        self._shards: tuple[_Shard[Value], ...] = tuple(_Shard() for _ in range(shards))
         self._mask = shards - 1
         self._bits = self._mask.bit_length()
 
@@ -52,14 +60,18 @@ class Interned(Generic[Value]):
             else:
                 place = len(shard.holders)
                 shard.holders.append(0)
-            shard.values[place] = value
             shard.places[value] = place
+            shard.put(place, value)
         shard.holders[place] += 1
         return place << self._bits | at
 
     def value(self, number: int) -> Value:
         """The value that `number` names. Raises `LookupError` where nobody holds it."""
-        return self._shards[number & self._mask].values[number >> self._bits]
+        place = number >> self._bits
+        value = self._shards[number & self._mask].values[place // _BLOCK][place % _BLOCK]
+        if value is None:
+            raise LookupError("the number names no value")
+        return value
 
     def release(self, number: int) -> None:
         """One holder of the value less."""
@@ -67,7 +79,8 @@ class Interned(Generic[Value]):
         shard.holders[place] -= 1
         if shard.holders[place]:
             return
-        del shard.places[shard.values.pop(place)]
+        del shard.places[self.value(number)]
+        shard.put(place, None)
         shard.free.append(place)
 
     def number(self, value: Value) -> int:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ringfence.audit import Operator, Record
-from ringfence.audit import Session as SessionRecord
+from ringfence.audit.kinds import Operator, Record
+from ringfence.audit.kinds import Session as SessionRecord
 from ringfence.plugin.errors import GateError
 from ringfence.plugin.sessions.errors import REVOCATION_CAPACITY, SESSION_REVOKED
 from ringfence.plugin.sessions.port import Ended, Selection, Session

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"sessions": [msgspec.to_builtins(view) for view in shown]})
         return 0
-    rows = [["session", "principal", "host", "status", "factors", "source", "expires"]]
+    rows = [["session", "principal", "host", "status", "factors", "bound", "source", "expires"]]
     rows += [
         [
             view.session,
@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             view.host,
             view.status,
             ",".join(view.factors),
+            "yes" if view.channel_bound else "no",
             view.source,
             iso_time(view.expires_at * SECOND_NS),
         ]

@@ -94,7 +94,7 @@ def open_snapshot(
             for kept, due in _BATCH.decode(plain.take(length)):
                 yield Session(*msgspec.structs.astuple(kept)), due
         plain.end()
-    except (CryptoError, msgspec.DecodeError) as error:
+    except (CryptoError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise refused("it does not open") from error
 
 

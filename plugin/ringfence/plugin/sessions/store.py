@@ -17,19 +17,19 @@ from ringfence.plugin.sessions.names import NOWHERE, NameIndex, packed_name
 from ringfence.plugin.sessions.port import Ended, Selection, Session
 from ringfence.plugin.sessions.records import Records, Terms
 
-SLICE: Final = 1024
+SLICE: Final = 512
 """How many places one step of a scan looks at."""
 
 LAPSED_KEPT: Final = 65_536
 """How many endings wait for who collects them; older ones are dropped."""
 
-_HOT: Final = 1 << 14
+_HOT: Final = 1 << 15
 _FREE: Final = 2**64 - 1
 _LAPSED: Final = 0
 
 
 class MemorySessions:
-    """At most `capacity` sessions, packed; those used last are also kept unpacked, 16,384 of them at most.
+    """At most `capacity` sessions, packed; those used last are also kept unpacked, in 32,768 lines.
 
     A session that was once found expired or idle never lives again, whatever the clock does. Not thread-safe.
     """
@@ -64,7 +64,7 @@ class MemorySessions:
         if before != NOWHERE:
             self._drop(before, name, self._records.take(before), Ended.REPLACED)
         if self._live >= self.capacity:
-            self._lapsed.extend(self._swept(now, 16 * SLICE, 1))
+            self._lapsed.extend(self._swept(now, 32 * SLICE, 1))
         if self._live >= self.capacity:
             raise GateError(
                 SESSION_CAPACITY, f"{self.capacity} sessions are open.", hint="Wait until some expire, then try again."
