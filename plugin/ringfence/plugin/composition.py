@@ -36,7 +36,8 @@ from ringfence.plugin.pipeline.requests import RequestPipeline
 from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
 from ringfence.plugin.risk import keeping
 from ringfence.plugin.risk.familiarity import Familiarity
-from ringfence.plugin.risk.regions import Regions, parse_networks
+from ringfence.plugin.risk.networks import parse_networks
+from ringfence.plugin.risk.regions import Regions
 from ringfence.plugin.running import Running
 from ringfence.plugin.sessions.ending import Endings
 from ringfence.plugin.sessions.revocations import Revocations
@@ -79,6 +80,7 @@ class Gatehouse:
     revocations: Revocations
     endings: Endings
     tending: keeping.Keeper
+    detector: Detector
     identification: Identification
     broadcast: Broadcast
     noticed: Noticed
@@ -104,13 +106,14 @@ def compose(
     replay.restore(past.spent, now=_now())
     known = identification(config.identity, trust=opened.trust, behaviour=Familiarity(memory.assessor))
     running = Running()
+    detector = Detector(config.threats, noticed)
     means = Means(
         trust=opened.trust,
         sessions=sessions,
         decider=opened.decider,
         replay=replay,
         risk=memory.assessor,
-        threats=Detector(config.threats, noticed),
+        threats=detector,
         ceiling=limits.risk_ceiling,
         ticks_ns=time.monotonic_ns,
         random=random,
@@ -188,6 +191,7 @@ def compose(
         revocations=revocations,
         endings=endings,
         tending=tending,
+        detector=detector,
         identification=known,
         broadcast=broadcast,
         noticed=noticed,

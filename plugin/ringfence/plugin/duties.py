@@ -64,6 +64,7 @@ class Duties:
         noticed = self._house.noticed
         while True:
             await asyncio.sleep(WATCH_S)
+            self._house.detector.tick(self._clock())
             while noticed.waiting:
                 event = noticed.waiting.popleft()
                 self._house.broadcast.publish(ThreatSeen.of(event))
