@@ -20,7 +20,6 @@ from ringfence.policies.decision import Query, Verdict
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.errors import ROLLED_BACK, PolicyError
 
-
 WORK_S: Final = 0.002
 REST_S: Final = 0.0005
 
@@ -30,6 +29,9 @@ class HolderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     least_version: Annotated[int, msgspec.Meta(ge=0)] = 0
     guard: GuardSettings = GuardSettings()
+
+
+DEFAULTS: Final = HolderSettings()
 
 
 class Watched(Protocol):
@@ -104,8 +106,8 @@ def paced(clock_s: Callable[[], float], sleep: Callable[[float], None]) -> Calla
 class BundleHolder:
     """Decides by the bundle that it holds.
 
-    `prepare` may run on a thread of its own; `install` belongs on the thread that decides, so that no request is decided
-    by one bundle and recorded with the digest of another.
+    `prepare` may run on a thread of its own; `install` belongs on the thread that decides, so that no request is
+    decided by one bundle and recorded with the digest of another.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class BundleHolder:
         engine: Engine,
         pause: Callable[[], None],
         record: Callable[[ShadowDecision], None],
-        settings: HolderSettings = HolderSettings(),
+        settings: HolderSettings = DEFAULTS,
     ) -> None:
         """Reads the first bundle, which blocks; raises `PolicyError`.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ringfence.policies.compiled import extensions, shortcuts
 from ringfence.policies.compiled.extensions import DAY_MS, Datetime, Decimal, Duration, Ip
-from ringfence.policies.compiled.operands import Kind
+from ringfence.policies.compiled.operands import Kind, compare
 from ringfence.policies.compiled.operators import OPERATORS, members
 from ringfence.policies.compiled.rules import RULES, Rules
 from ringfence.policies.compiled.shortcuts import SHORTCUTS, comparison
@@ -116,7 +116,7 @@ OPERATOR_FAULTS: Mapping[str, tuple[str, Callable[..., object]]] = {
     "has takes what is no record": ("has", _forgiving("has", False)),
     "a tag is never there": ("has_tag", lambda _entities, _base, _name: False),
     "a missing tag is empty": ("get_tag", _forgiving("get_tag", "")),
-    "contains is Python's": ("contains", lambda left, right: any(right == held for held in members(left).keys)),  # noqa: SIM118
+    "contains is Python's": ("contains", lambda left, right: any(right == held for held in members(left).keys)),
     "contains is inverted": ("contains", _inverted("contains")),
     "contains_all is swapped": ("contains_all", _swapped("contains_all")),
     "contains_any wants all": ("contains_any", OPERATORS["contains_all"]),
@@ -179,6 +179,6 @@ FAULTS: Mapping[str, Rules] = {
     "typed like is equality": _shortcut(
         "like",
         (Kind.TEXT, Kind.VALUE),
-        lambda names, text, pattern: shortcuts.compare(text.node, ast.Eq(), names.bind(pattern.constant.pieces[0])),
+        lambda names, text, pattern: compare(text.node, ast.Eq(), names.bind(pattern.constant.pieces[0])),
     ),
 }

@@ -46,7 +46,11 @@ def show(figures: dict[str, Any]) -> None:
     rows = [["policies", "compiled p50", "p99", "cedarpy p50"]]
     rows += [
         [title, *(f"{figures[prefix + name + suffix]:,.2f}" for name in ("p50_us_", "p99_us_", "cedarpy_p50_us_"))]
-        for title, prefix, suffix in (("10", "", "10"), ("1,000", "", "1000"), ("1,000, no index helps", "worst_", "1000"))
+        for title, prefix, suffix in (
+            ("10", "", "10"),
+            ("1,000", "", "1000"),
+            ("1,000, no index helps", "worst_", "1000"),
+        )
     ]
     print_table(rows)
 

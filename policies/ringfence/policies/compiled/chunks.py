@@ -137,7 +137,7 @@ def _with_locals(body: list[ast.stmt], variables: Mapping[str, ast.expr]) -> lis
     reads: Counter[str] = Counter()
     for statement in body:
         reads.update(node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
-    for name in reversed(variables):
+    for name in reversed(tuple(variables)):
         if reads[name]:
             reads.update(node.id for node in ast.walk(variables[name]) if isinstance(node, ast.Name))
     inline: dict[str, ast.expr] = {}
@@ -158,7 +158,7 @@ class _Inlined(ast.NodeTransformer):
     def __init__(self, values: Mapping[str, ast.expr]) -> None:
         self._values = values
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 - called by ast
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         return self._values.get(node.id, node)
 
 

@@ -126,7 +126,7 @@ def local(name: str) -> str:
 def locals_of(action: Action) -> dict[str, ast.expr]:
     """What the generated code's local variables hold, by their names; each may rest on those before it.
 
-    An enumeration's member is read as its text: its hash is not that of its text, so that no set would find it.
+    An enumeration's member is read as its text, since operators ask for exactly a str.
     """
     found: dict[str, ast.expr] = {f"v_{name}": field(load(PARAMETER), name) for name in ("principal", "groups")}
     found |= {f"v_{name}": field(load(PARAMETER), name) for name in ("resource", "context")}

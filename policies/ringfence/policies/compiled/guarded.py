@@ -16,7 +16,6 @@ import msgspec
 
 from ringfence.policies.decision import Decider, Query, Verdict
 
-
 _NEVER: Final = 2**62
 
 

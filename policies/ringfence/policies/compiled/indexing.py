@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cedarpy import pst
 
@@ -19,8 +20,7 @@ from ringfence.policies.compiled.fronts import CLIENT, GROUP
 from ringfence.policies.compiled.operands import Kind, Names, Operand
 
 
-@dataclass(frozen=True, slots=True)
-class Dimension:
+class Dimension(NamedTuple):
     """Where a look-up takes its key: an attribute of the query, or of its context; each member of it where `each`."""
 
     attribute: str

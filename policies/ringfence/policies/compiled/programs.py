@@ -54,7 +54,7 @@ class Settled(dict[Hits, _T], Generic[_T]):
 
 
 class Program:
-    """A Cedar policy set that answers any request. Raises `NotCoveredError` where the compiler does not know a construct."""
+    """A Cedar policy set that answers any request. Raises `NotCoveredError` for what the compiler does not know."""
 
     def __init__(self, policies: pst.PolicySet, rules: Rules = RULES) -> None:
         listed = {name: conditions_of(policy, {}) for name, policy in policies.static_policies.items()}
