@@ -42,7 +42,9 @@ def main() -> int:
                 return 1
             asked, allowed, failed = asked + 1, allowed + permitted, failed + error
         seed += 1
-    print(f"policies: {asked:,} requests answered alike ({allowed:,} allowed, {failed:,} with errors), seeds from {first}")
+    print(
+        f"policies: {asked:,} requests answered alike, {allowed:,} allowed, {failed:,} with errors; seeds from {first}"
+    )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The seeds of the policy engine's fuzz targets decode, and what Hypothesis makes of them raises only our own errors."""
+"""The policy engine's fuzz targets: what Hypothesis makes of their seeds raises only our own errors."""
 
 from __future__ import annotations
 
