@@ -62,7 +62,7 @@ class Program:
             listed[link.new_id] = conditions_of(policies.templates[link.template_id], link.values)
         self._names = tuple(listed)
         self._permits = tuple(policy.effect == "permit" for policy in listed.values())
-        target = Target(RequestFront, dict, rules)
+        target = Target(RequestFront, {}, rules)
         numbered = [(number, policy.conditions) for number, policy in enumerate(listed.values())]
         self._chunks = [generate(part, target) for part in parts(numbered)]
 
