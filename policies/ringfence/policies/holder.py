@@ -173,7 +173,10 @@ class BundleHolder:
         self._least = prepared.bundle.version
 
     def reload(self, named: int | None = None) -> bool:
-        """Prepare the newest bundle and install it; whether it was another one. It blocks. Raises `PolicyError`."""
+        """Prepare the newest bundle and install it; whether it was another one. It blocks; one at a time.
+
+        Raises `PolicyError`.
+        """
         prepared = self.prepare(named)
         if prepared is not None:
             self.install(prepared)
