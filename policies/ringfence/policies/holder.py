@@ -20,8 +20,8 @@ from ringfence.policies.decision import Query, Verdict
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.errors import ROLLED_BACK, PolicyError
 
-WORK_S: Final = 0.002
-REST_S: Final = 0.0005
+WORK_S: Final = 0.0005
+REST_S: Final = 0.001
 
 
 class HolderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +91,8 @@ def guarded_engine(guard: Guard) -> Engine:
 
 
 def paced(clock_s: Callable[[], float], sleep: Callable[[float], None]) -> Callable[[], None]:
-    """A `pause` that rests for half a millisecond after every two of work, so that another thread waits no longer."""
+    """A `pause` that rests for a millisecond after every half of work: so short a burst is seldom interrupted by another
+    process, which would keep the interpreter from the thread that decides."""
     began = clock_s()
 
     def pause() -> None:
