@@ -91,8 +91,10 @@ def guarded_engine(guard: Guard) -> Engine:
 
 
 def paced(clock_s: Callable[[], float], sleep: Callable[[float], None]) -> Callable[[], None]:
-    """A `pause` that rests for a millisecond after every half of work: so short a burst is seldom interrupted by another
-    process, which would keep the interpreter from the thread that decides."""
+    """A `pause` that rests for a millisecond after every half of work.
+
+    So short a burst is seldom interrupted by another process, which would keep the interpreter from who decides.
+    """
     began = clock_s()
 
     def pause() -> None:
@@ -121,8 +123,8 @@ class BundleHolder:
     ) -> None:
         """Reads the first bundle, which blocks; raises `PolicyError`.
 
-        `pause` gives other threads their turn (`paced`). `record` is told of each
-        decision while there is a shadow; where it raises, so does `decide`, since a decision without its record denies.
+        `pause` gives other threads their turn (`paced`). `record` is told of each decision while there is a shadow;
+        where it raises, so does `decide`, since a decision without its record denies.
         """
         self._source, self._engine, self._pause, self._record = source, engine, pause, record
         # A restart with the version that decided before it is no step back.

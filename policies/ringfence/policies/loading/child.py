@@ -23,7 +23,6 @@ from ringfence.policies.errors import PolicyError
 from ringfence.policies.folder import assemble_with
 from ringfence.policies.loading.messages import MAX_ANSWER_BYTES, MAX_ORDER_BYTES, Answer, Checked, Order, Refused
 
-
 NICER: Final = 19
 """How much nicer it is than the process that decides: reading a bundle can wait, a request cannot."""
 
