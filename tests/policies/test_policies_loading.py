@@ -105,6 +105,7 @@ def test_good_bundle_loads(tmp_path: Path) -> None:
         (WHEN + " && ".join(["true"] * 2000) + " };", TOO_COMPLEX, 1),
         (WHEN + "if true then true else " * 8000 + "true };", TOO_COMPLEX, 1),
         (WHEN + "context" + ".risk" * 600 + " };", TOO_COMPLEX, 1),
+        (WHEN + "principal is Ringfence::Client && " * 11 + "true };", TOO_COMPLEX, 1),
         (HEAD + "permit (principal, action, resource) " + "when { true } " * 501 + ";", TOO_COMPLEX, 1),
     ],
 )  # fmt: skip

@@ -170,7 +170,7 @@ def _schema(text: str) -> cedarpy.Schema:
 
 
 def _policies(files: Mapping[str, bytes], schema: cedarpy.Schema) -> list[Policy]:
-    found = []
+    found: list[Policy] = []
     for path in sorted(path for path in files if path.startswith("policies/")):
         for statement in statements(_text(files, path), path):
             if len(found) == MAX_POLICIES:

@@ -18,6 +18,8 @@ MAX_NESTING = 64
 """Deepest nesting of brackets in a file; Cedar's parser takes up to 16 KiB of stack a level."""
 MAX_OPERATORS = 500
 """Most operators in one policy: a chain of them becomes a tree of that depth."""
+MAX_TYPE_TESTS = 10
+"""Most `is` in one policy: Cedar evaluates what stands before `is … in` twice, so that nested ones double the time."""
 
 _TOKEN = re.compile(
     r"""
@@ -135,6 +137,13 @@ def _statement(pending: list[Token], text: str, file: str) -> Statement:
             f"The policy {annotations['id']} has more than {MAX_OPERATORS} operators.",
             field=f"{file}:{line}",
             hint="Split it into several policies, or compare with a set.",
+        )
+    if sum(token.kind == "name" and token.text == "is" for token in rest) > MAX_TYPE_TESTS:
+        raise PolicyError(
+            TOO_COMPLEX,
+            f"The policy {annotations['id']} tests more than {MAX_TYPE_TESTS} types.",
+            field=f"{file}:{line}",
+            hint="Split it into several policies.",
         )
     return Statement(annotations["id"], annotations["description"], rest[0].text, line, text, step_up)
 

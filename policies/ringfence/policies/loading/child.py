@@ -6,10 +6,12 @@ gives up what text that takes it over could use: memory and time beyond its limi
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import tomllib
 from collections import deque
+from typing import Final
 
 import msgspec
 
@@ -21,10 +23,14 @@ from ringfence.policies.errors import PolicyError
 from ringfence.policies.folder import assemble_with
 from ringfence.policies.loading.messages import MAX_ANSWER_BYTES, MAX_ORDER_BYTES, Answer, Checked, Order, Refused
 
+NICER: Final = 19
+"""How much nicer it is than the process that decides: reading a bundle can wait, a request cannot."""
+
 
 def main() -> int:
     """Reads one order and answers it."""
     memory_bytes, cpu_s = map(int, sys.argv[1:])
+    os.nice(NICER)
     limits = {
         resource.RLIMIT_AS: memory_bytes,
         resource.RLIMIT_CPU: cpu_s,

@@ -92,5 +92,6 @@ Answer = Checked | Refused
 
 
 def decode_answer(data: bytes) -> Answer:
-    """The child's answer; raises `msgspec.DecodeError` or `msgspec.ValidationError`."""
-    return msgspec.msgpack.decode(data, type=Answer)
+    """The child's answer; raises `msgspec.MsgspecError`, `ValueError` (text that is no UTF-8), `RecursionError`."""
+    decoded: Answer = msgspec.msgpack.decode(data, type=Answer)
+    return decoded
