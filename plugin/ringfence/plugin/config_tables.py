@@ -11,6 +11,8 @@ from ringfence.plugin.hosts.authzen.api import AuthZenSettings
 from ringfence.plugin.hosts.extauthz.settings import ExtAuthzSettings
 from ringfence.plugin.hosts.forwardauth.service import ForwardAuthSettings
 from ringfence.plugin.hosts.spoe.agent import SpoeSettings
+from ringfence.policies.compiled.guarded import GuardSettings
+from ringfence.policies.loading.checked import LoadingSettings
 
 UpstreamName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
 
@@ -22,6 +24,11 @@ verifies_body = false                         # whether it checks a body against
 [hosts.forward_auth.socket]                   # nginx, Caddy and Envoy HTTP ask here; docs/hosts has their sides
 path = "/run/ringfence/forward-auth.sock"
 peers = ["www-data"]                          # the users that they run as; nobody else is answered
+
+[policy]
+reload_s = 5                                  # how often a folder of policies is looked at; 0: at the start only
+signed = false                                # whether a pinned policy signer must have signed the bundle
+shadow = ""                                   # a bundle that is tried out: recorded, never enforced
 
 [sessions]
 idle_s = 600                                  # a session without a request for so long ends
@@ -54,6 +61,20 @@ class SessionsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     idle_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 600
     snapshot_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 300
+
+
+class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How policies are taken in. `reload_s`: how often a folder is looked at (0: only at the start). `signed`: only a
+    bundle is loaded that a pinned policy signer has signed. `accept_version`: the version that an operator goes back to
+    by its number (0: none). `shadow`: a bundle that is tried out, decided by and recorded, and never enforced.
+    """
+
+    reload_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 5
+    signed: bool = False
+    accept_version: Annotated[int, msgspec.Meta(ge=0)] = 0
+    shadow: str = ""
+    guard: GuardSettings = GuardSettings()
+    loading: LoadingSettings = LoadingSettings()
 
 
 class SocketsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

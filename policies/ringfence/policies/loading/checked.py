@@ -131,14 +131,14 @@ def accept(answer: Answer, files: Mapping[str, bytes]) -> Bundle:
         bundle = answer.bundle()
     except (msgspec.ValidationError, PolicyError) as error:
         raise _lie("it gives a case that cannot be") from error
-    base = open_bundled(answer.extends) if answer.extends else None
-    inherited = frozenset(base.policies) if base is not None else frozenset()
+    bases = [open_bundled(name) for name in answer.extends]
+    inherited = frozenset(policy for base in bases for policy in base.policies)
     strange = [
         policy
         for policy in bundle.policies
         if policy not in inherited and policy.text.encode() not in files.get(policy.file, b"")
     ]
-    if strange or not bundle.policies or bundle.digest != bundle_digest(files, base):
+    if strange or not bundle.policies or bundle.digest != bundle_digest(files, bases):
         raise _lie("it gives a bundle that is not made of these files")
     return bundle
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import tomllib
 from collections import deque
 from typing import Final
 
 import msgspec
 
-from ringfence.policies.assembly import MANIFEST
+from ringfence.policies.assembly import read_manifest
 from ringfence.policies.compiled.compiling import compile_bundle
 from ringfence.policies.compiled.rules import RULES
 from ringfence.policies.engine import CedarDecider
@@ -53,7 +52,7 @@ def answer(order: Order) -> Answer:
         deque(compile_bundle(bundle, RULES), maxlen=0)
     except PolicyError as error:
         return Refused.of(error)
-    return Checked.of(bundle, tomllib.loads(order.files[MANIFEST].decode()).get("extends", ""))
+    return Checked.of(bundle, read_manifest(order.files).bases)
 
 
 if __name__ == "__main__":
