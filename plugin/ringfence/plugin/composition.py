@@ -33,6 +33,7 @@ from ringfence.plugin.pipeline.factors import FactorPipeline
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
 from ringfence.plugin.pipeline.requests import RequestPipeline
+from ringfence.plugin.policing import PolicyNews
 from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
 from ringfence.plugin.risk import keeping
 from ringfence.plugin.risk.familiarity import Familiarity
@@ -48,6 +49,7 @@ from ringfence.plugin.threats.detector import Detector
 from ringfence.plugin.threats.events import ThreatEvent
 from ringfence.plugin.threats.watch import Broadcast, DecisionSeen
 from ringfence.policies import DeviceStatus
+from ringfence.policies.holder import BundleHolder
 
 PENDING_THREATS: Final = 4096
 
@@ -86,6 +88,10 @@ class Gatehouse:
     noticed: Noticed
     asserter: SigningAsserter
     published_keys: Callable[[], bytes]
+    policies: BundleHolder
+    policies_name: str
+    reload_s: int
+    news: PolicyNews
 
 
 def compose(
@@ -197,6 +203,10 @@ def compose(
         noticed=noticed,
         asserter=asserter,
         published_keys=lambda: published_keys((issuer.public,)),
+        policies=opened.decider,
+        policies_name=config.policies,
+        reload_s=config.policy.reload_s if "/" in config.policies else 0,
+        news=opened.news,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated, Final, Self
 
 import msgspec
 
-from ringfence.config import SocketPath
+from ringfence.config import SocketPath, resolved
 from ringfence.plugin.hosts.authzen.api import AuthZenSettings
 from ringfence.plugin.hosts.extauthz.settings import ExtAuthzSettings
 from ringfence.plugin.hosts.forwardauth.service import ForwardAuthSettings
@@ -28,7 +29,7 @@ peers = ["www-data"]                          # the users that they run as; nobo
 [policy]
 reload_s = 5                                  # how often a folder of policies is looked at; 0: at the start only
 signed = false                                # whether a pinned policy signer must have signed the bundle
-shadow = ""                                   # a bundle that is tried out: recorded, never enforced
+# shadow = "./proposed"                       # a bundle that is tried out: recorded, never enforced
 
 [sessions]
 idle_s = 600                                  # a session without a request for so long ends
@@ -38,6 +39,17 @@ snapshot_s = 300                              # how often sessions are kept for 
 admin = "/run/ringfence/gateway-admin.sock"   # `ringfence gateway sessions` and `revoke`
 feed = "/run/ringfence/gateway-feed.sock"     # `ringfence gateway watch`
 """
+
+
+class PolicySource(str):
+    """Which policy bundle: a shipped one by its name, or, where there is a slash in it, a folder, resolved."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_text(cls, text: str, folder: Path) -> Self:
+        """The bundle that `text` names in a file in `folder`. Raises `ValueError` where it can be none."""
+        return cls(resolved(text, folder) if "/" in text else text)
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,7 +84,7 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reload_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 5
     signed: bool = False
     accept_version: Annotated[int, msgspec.Meta(ge=0)] = 0
-    shadow: str = ""
+    shadow: PolicySource | None = None
     guard: GuardSettings = GuardSettings()
     loading: LoadingSettings = LoadingSettings()
 

@@ -137,9 +137,7 @@ def _matching(one: Subject, own: frozenset[str], timeout_ms: int) -> Iterator[Fi
             yield Finding("not-understood", Level.NOTE, policy.file, policy.line, message, "Read it with care.")
 
 
-def _possible(
-    unknowns: Unknowns, schema: list[object], condition: object, timeout_ms: int
-) -> Found | None:
+def _possible(unknowns: Unknowns, schema: list[object], condition: object, timeout_ms: int) -> Found | None:
     if condition is False:
         return Found.NONE
     question = Question(unknowns, schema, condition, timeout_ms=timeout_ms)

@@ -22,7 +22,32 @@ from ringfence.policies.analysis.unknowns import LONG_MAX, LONG_MIN, SetUnknown,
 CLIENT, GROUP, ACTION = "Ringfence::Client", "Ringfence::Group", "Ringfence::Action"
 
 _TRUTHS = frozenset(
-    ["not", "is_empty", "is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "eq", "not_eq", "less", "less_eq", "greater", "greater_eq", "and", "or", "in", "contains", "contains_all", "contains_any", "has_tag", "is_in_range", "decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq"]
+    [
+        "not",
+        "is_empty",
+        "is_ipv4",
+        "is_ipv6",
+        "is_loopback",
+        "is_multicast",
+        "eq",
+        "not_eq",
+        "less",
+        "less_eq",
+        "greater",
+        "greater_eq",
+        "and",
+        "or",
+        "in",
+        "contains",
+        "contains_all",
+        "contains_any",
+        "has_tag",
+        "is_in_range",
+        "decimal_less_than",
+        "decimal_less_eq",
+        "decimal_greater",
+        "decimal_greater_eq",
+    ]
 )
 _COMPARED: Mapping[str, Callable[[Any, Any], Truth]] = {
     "less": lambda left, right: left < right,

@@ -80,7 +80,9 @@ def lines(explanation: Explanation) -> list[str]:
         said.append("  no policy permits it")
     for one in explanation.policies:
         for condition in one.failed:
-            said.append(f"  {one.policy.effect} {one.policy.id} does not hold: {condition.text} is {condition.outcome.value}")
+            said.append(
+                f"  {one.policy.effect} {one.policy.id} does not hold: {condition.text} is {condition.outcome.value}"
+            )
     for change in explanation.changes:
         value = list(change.value) if isinstance(change.value, tuple) else change.value
         answer = "allowed" if change.verdict.allowed else f"denied by {', '.join(change.verdict.policies) or 'nothing'}"
