@@ -13,6 +13,7 @@ from ringfence.policies.cli import (
     explain,
     fmt,
     path,
+    replay,
     test,
 )
 
@@ -40,6 +41,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "coverage": cover,
     "explain": explain,
     "diff": diff,
+    "replay": replay,
 }
 
 
