@@ -89,12 +89,6 @@ def _reads(statement: Statement, path: str, optional: Mapping[str, int]) -> Iter
         before = token.text
 
 
-def own_policies(files: Mapping[str, bytes]) -> frozenset[str]:
-    """The ids of the policies in a bundle's own files, without those that it extends; raises `PolicyError`."""
-    paths = [path for path in files if path.startswith("policies/")]
-    return frozenset(statement.id for path in paths for statement in statements(_text(files, path), path))
-
-
 def lint(bundle: Bundle, own: frozenset[str], *, timeout_ms: int = TIMEOUT_MS) -> list[Finding]:
     """What a bundle that loads holds and cannot mean; of its policies only those in `own` are looked at."""
     one = subject(bundle)
