@@ -14,7 +14,9 @@ from ringfence.policies.cli import (
     fmt,
     path,
     replay,
+    sign,
     test,
+    verify,
 )
 
 
@@ -42,6 +44,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "explain": explain,
     "diff": diff,
     "replay": replay,
+    "sign": sign,
+    "verify": verify,
 }
 
 
