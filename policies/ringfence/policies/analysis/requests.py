@@ -9,6 +9,7 @@ import cedarpy
 import msgspec
 
 from ringfence.policies.bundle import Bundle
+from ringfence.policies.cases import BASES
 from ringfence.policies.decision import Action, Query
 from ringfence.policies.engine import NAMESPACE
 
@@ -35,8 +36,18 @@ class Asked:
             "groups": list(self.groups),
             "action": self.action.value,
             "resource": self.resource,
-            "context": {name: list(fact) if isinstance(fact, tuple) else fact for name, fact in self.context.items()},
+            "context": self._facts(),
         }
+
+    def unusual(self) -> dict[str, object]:
+        """Its groups, and what of its context is not as in the base of the action's cases."""
+        base = as_asked(Query(" ", (), self.action, " ", BASES[self.action]))._facts()
+        return {"groups": list(self.groups)} | {
+            name: fact for name, fact in self._facts().items() if fact != base[name]
+        }
+
+    def _facts(self) -> dict[str, object]:
+        return {name: list(fact) if isinstance(fact, tuple) else fact for name, fact in self.context.items()}
 
 
 @dataclass(frozen=True, slots=True)

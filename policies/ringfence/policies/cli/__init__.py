@@ -14,6 +14,7 @@ from ringfence.policies.cli import (
     fmt,
     path,
     replay,
+    review,
     sign,
     test,
     verify,
@@ -44,6 +45,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "explain": explain,
     "diff": diff,
     "replay": replay,
+    "review": review,
     "sign": sign,
     "verify": verify,
 }
