@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ringfence.policies import Action, DeviceStatus, JobContext, Query, SessionContext
+from ringfence.policies import Action, Context, DeviceStatus, JobContext, Query, SessionContext
 from ringfence.policies.analysis.coverage import measure
 from ringfence.policies.bundle import Bundle
 from ringfence.policies.cases import BASE_ACCESS, BASE_JOB, BASE_SESSION, run_cases
@@ -104,7 +104,11 @@ def test_no_policy_can_be_removed_unnoticed(name: str, policy: str) -> None:
 @pytest.mark.parametrize("name", bundled())
 @pytest.mark.parametrize("action", Action)
 def test_shipped_bundles_refuse_an_unattested_host(name: str, action: Action) -> None:
-    contexts = {Action.OPEN_SESSION: BASE_SESSION, Action.SUBMIT_JOB: SIGNED_JOB, Action.ACCESS: BASE_ACCESS}
+    contexts: dict[Action, Context] = {
+        Action.OPEN_SESSION: BASE_SESSION,
+        Action.SUBMIT_JOB: SIGNED_JOB,
+        Action.ACCESS: BASE_ACCESS,
+    }
     context = contexts[action]
     attested = Query("alice", GROUPS, action, "gpu-1", context)
     unattested = replace(attested, context=replace(context, device_status=DeviceStatus.NONE))

@@ -1,4 +1,4 @@
-"""Manage the pinned keys of clients, gateways, agents, verifiers and policy signers; nothing is trusted on first use."""
+"""Manage the pinned keys of clients, daemons, verifiers and policy signers; nothing is trusted on first use."""
 
 from __future__ import annotations
 

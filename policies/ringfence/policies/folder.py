@@ -131,6 +131,6 @@ def _unexpected(path: str) -> PolicyError:
         BAD_LAYOUT,
         f"The bundle holds {path!r}, which has no meaning there.",
         field=path,
-        hint="A bundle is manifest.toml, schema.cedarschema, policies/*.cedar, tests/*.toml and bundle.sig, and nothing "
-        "else.",
+        hint="A bundle is manifest.toml, schema.cedarschema, policies/*.cedar, tests/*.toml and bundle.sig, and "
+        "nothing else.",
     )

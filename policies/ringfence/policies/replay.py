@@ -77,9 +77,7 @@ def replay(lines: Iterable[bytes], decider: Decider, report: Replay | None = Non
     return report
 
 
-def _count(
-    report: Replay, query: Query, allowed: bool, policies: tuple[str, ...], errors: tuple[str, ...]
-) -> None:
+def _count(report: Replay, query: Query, allowed: bool, policies: tuple[str, ...], errors: tuple[str, ...]) -> None:
     change = ALLOWED if allowed else DENIED
     report.changed[change] += 1
     who = (change, query.principal)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ringfence.policies.analysis.coverage import Coverage
+from ringfence.policies.analysis.coverage import ConditionCover, Coverage
 from ringfence.policies.analysis.diff import Difference, Witness
 from ringfence.policies.analysis.findings import Finding, Level
 from ringfence.policies.bundle import Bundle
@@ -89,13 +89,22 @@ def markdown(review: Review) -> str:
 
 def unloadable(name: str, findings: Sequence[Finding]) -> str:
     """The comment on a bundle that does not load."""
-    parts = [MARKER, f"## Policy review: {code(name)}", "", "**The proposed bundle does not load**, so it decides nothing."]
+    parts = [
+        MARKER,
+        f"## Policy review: {code(name)}",
+        "",
+        "**The proposed bundle does not load**, so it decides nothing.",
+    ]
     return "\n".join([*parts, "", *_findings(tuple(findings))]).rstrip("\n") + "\n"
 
 
 def _summary(review: Review) -> list[str]:
     base, head = review.base, review.head
-    equal = {True: "none: it decides the same for every request", None: "**cannot be told**", False: "**yes**, see below"}
+    equal = {
+        True: "none: it decides the same for every request",
+        None: "**cannot be told**",
+        False: "**yes**, see below",
+    }
     version = f"{base.bundle.version} → {head.bundle.version}"
     if head.bundle.version <= base.bundle.version and head.bundle.digest != base.bundle.digest:
         version += " — **raise it**: a gateway refuses a version that does not rise"
@@ -127,7 +136,10 @@ def _differences(found: Difference) -> list[str]:
     for witness in found.witnesses:
         parts += _witness(witness)
     if found.witnesses:
-        parts += ["One request for each action and direction, the most ordinary there is; Cedar decided each twice.", ""]
+        parts += [
+            "One request for each action and direction, the most ordinary there is; Cedar decided each twice.",
+            "",
+        ]
     if found.unclear:
         parts += ["Not everything could be compared:", ""]
         parts += _listed(
@@ -158,9 +170,7 @@ def _policies(base: Bundle, head: Bundle) -> list[str]:
     if not rows:
         return []
     parts = ["### Policies", "", "| | policy | effect | it says |", "|---|---|---|---|"]
-    parts += _listed(
-        f"| {how} | {code(one.id)} | {one.effect} | {code(one.description)} |" for how, one in rows
-    )
+    parts += _listed(f"| {how} | {code(one.id)} | {one.effect} | {code(one.description)} |" for how, one in rows)
     return parts
 
 
@@ -194,7 +204,7 @@ def _cases(side: Side) -> list[str]:
     if side.failed:
         parts += ["### Cases that fail", "", *_listed(f"- {code(one.failure)}" for one in side.failed)]
     missing = [
-        f"| {code(policy.policy.id)} | {code(one.text)} | {'false' if one.true else 'true' if one.false else 'either'} |"
+        f"| {code(policy.policy.id)} | {code(one.text)} | {_unseen(one)} |"
         for policy in side.coverage.policies
         for one in policy.conditions
         if not one.full
@@ -203,6 +213,10 @@ def _cases(side: Side) -> list[str]:
         parts += ["### Conditions that no case sees both ways", "", "| policy | condition | never |", "|---|---|---|"]
         parts += _listed(missing)
     return parts
+
+
+def _unseen(one: ConditionCover) -> str:
+    return "false" if one.true else "true" if one.false else "either"
 
 
 def _findings(findings: Sequence[Finding]) -> list[str]:

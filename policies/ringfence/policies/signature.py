@@ -101,7 +101,9 @@ def verify_signature(
     try:
         pin = trust.find(Role.POLICY_SIGNER, statement.key_id, now)
     except TrustError as error:
-        raise PolicyError(WRONG_SIGNER, f"Nobody may sign policies with this key: {error.message}", field=FILE, hint=error.hint) from error
+        raise PolicyError(
+            WRONG_SIGNER, f"Nobody may sign policies with this key: {error.message}", field=FILE, hint=error.hint
+        ) from error
     try:
         raw = base64.b64decode(signed.signature, validate=True)
         COMPOSITE.verify(pin.public, _message(statement), raw, CONTEXT)
@@ -130,4 +132,6 @@ def _message(statement: Statement) -> bytes:
 
 
 def _bad(message: str) -> PolicyError:
-    return PolicyError(BAD_SIGNATURE, message, field=FILE, hint="Sign the bundle as it is now: `ringfence policy sign`.")
+    return PolicyError(
+        BAD_SIGNATURE, message, field=FILE, hint="Sign the bundle as it is now: `ringfence policy sign`."
+    )

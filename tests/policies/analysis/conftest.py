@@ -40,7 +40,9 @@ def added() -> Callable[..., Bundle]:
     def add(bundle: Bundle, text: str, name: str = "more") -> Bundle:
         effect = text.split("(")[0].strip()
         whole = f'@id("{name}") @description("one more") {text}'
-        return replace(bundle, policies=(*bundle.policies, Policy(name, "one more", effect, "policies/m.cedar", 1, whole)))
+        return replace(
+            bundle, policies=(*bundle.policies, Policy(name, "one more", effect, "policies/m.cedar", 1, whole))
+        )
 
     return add
 

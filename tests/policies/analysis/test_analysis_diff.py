@@ -113,7 +113,7 @@ def test_groups_are_the_principals_own(default: Bundle, added: Add) -> None:
         ("context.attributes.containsAny(context.factors)", "attributes"),
         ('context.attributes == ["only"]', "attributes"),
         ("!context.attributes.isEmpty()", "attributes"),
-        ('[[context.hour_utc, 3].contains(7), context.channel_bound].contains(true)', "hour_utc"),
+        ("[[context.hour_utc, 3].contains(7), context.channel_bound].contains(true)", "hour_utc"),
         ('{"a": context.jobs_running}.a * 3 > 12', "jobs_running"),
         ("(if context.channel_bound then context.approvals else 2) < 2", "channel_bound"),
     ],

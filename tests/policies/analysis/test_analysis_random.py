@@ -82,9 +82,7 @@ def policy(index: int, effect: str, condition: str) -> Policy:
 def bundles() -> st.SearchStrategy[Bundle]:
     effects = st.sampled_from(["permit", "permit", "forbid"])
     return st.lists(st.tuples(effects, truths()), min_size=1, max_size=3).map(
-        lambda made: replace(
-            DEFAULT, policies=tuple(policy(index, *one) for index, one in enumerate(made)), cases=()
-        )
+        lambda made: replace(DEFAULT, policies=tuple(policy(index, *one) for index, one in enumerate(made)), cases=())
     )
 
 
@@ -117,10 +115,10 @@ def requests(words: st.SearchStrategy[str], numbers: st.SearchStrategy[int]) -> 
     sets = st.frozensets(words, max_size=3).map(lambda one: tuple(sorted(one)))
     base = Unknowns(Action.OPEN_SESSION)
     context = st.fixed_dictionaries(
-        {name: numbers for name in base.longs}
+        dict.fromkeys(base.longs, numbers)
         | {name: st.booleans() for name in base.bools}
-        | {name: words for name in base.strings}
-        | {name: sets for name in base.sets}
+        | dict.fromkeys(base.strings, words)
+        | dict.fromkeys(base.sets, sets)
     )
     groups = st.lists(st.sampled_from(["clients", "a", "b"]), unique=True).map(tuple)
     return st.builds(Asked, words, groups, st.just(Action.OPEN_SESSION), words, context, st.just(False))

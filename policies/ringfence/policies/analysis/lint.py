@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 from cedarpy import pst
 
@@ -131,9 +132,7 @@ def _matching(one: Subject, own: frozenset[str], timeout_ms: int) -> Iterator[Fi
             yield Finding("not-understood", Level.NOTE, policy.file, policy.line, message, "Read it with care.")
 
 
-def _possible(
-    unknowns: Unknowns, schema: list[object], condition: object, timeout_ms: int
-) -> Found | None:
+def _possible(unknowns: Unknowns, schema: list[object], condition: object, timeout_ms: int) -> Found | None:
     if condition is False:
         return Found.NONE
     question = Question(unknowns, schema, condition, timeout_ms=timeout_ms)
@@ -149,7 +148,7 @@ def _unused(bundle: Bundle) -> Iterator[Finding]:
         counts[word] = counts.get(word, 0) + 1
     used = {name for parsed in parse(bundle) if parsed.tree is not None for name in _named(parsed.tree)}
     known = {action.value for action in Action}
-    for (kind, _), (name, line) in zip(words, words[1:], strict=False):
+    for (kind, _), (name, line) in pairwise(words):
         declares = kind in ("entity", "action") and _NAME.fullmatch(name)
         if declares and name not in known and name not in used and counts[name] == 1:
             yield Finding(

@@ -21,12 +21,14 @@ from ringfence.policies.analysis.unknowns import LONG_MAX, LONG_MIN, SetUnknown,
 
 CLIENT, GROUP, ACTION = "Ringfence::Client", "Ringfence::Group", "Ringfence::Action"
 
+# The operators whose value is a truth, so that one that is not understood can be an unknown truth.
 _TRUTHS = frozenset(
-    (
-        "not is_empty is_ipv4 is_ipv6 is_loopback is_multicast eq not_eq less less_eq greater greater_eq and or in "
-        "contains contains_all contains_any has_tag is_in_range decimal_less_than decimal_less_eq decimal_greater "
-        "decimal_greater_eq"
-    ).split()
+    {
+        *("not", "and", "or", "eq", "not_eq", "less", "less_eq", "greater", "greater_eq", "in", "has_tag"),
+        *("is_empty", "contains", "contains_all", "contains_any"),
+        *("is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "is_in_range"),
+        *("decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq"),
+    }
 )
 _COMPARED: Mapping[str, Callable[[Any, Any], Truth]] = {
     "less": lambda left, right: left < right,

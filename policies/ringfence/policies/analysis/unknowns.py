@@ -170,7 +170,7 @@ class Unknowns:
 
     def schema(self) -> list[Truth]:
         """What every request that fits the schema keeps to; asked for once all policies are translated."""
-        facts: list[Truth] = [z3.And(LONG_MIN <= value, value <= LONG_MAX) for value in self.longs.values()]
+        facts: list[Truth] = [z3.And(value >= LONG_MIN, value <= LONG_MAX) for value in self.longs.values()]
         universe = self._universe()
         for name, holds in self._related:
             facts.append(name == holds(universe))

@@ -27,7 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0 too")
     parser.add_argument(
-        "--prefix", default="", metavar="PATH", help="the bundle's folder as SARIF is to name it, such as policies/prod/"
+        "--prefix",
+        default="",
+        metavar="PATH",
+        help="the bundle's folder as SARIF is to name it, such as policies/prod/",
     )
 
 

@@ -58,9 +58,7 @@ def document(coverage: Coverage) -> dict[str, object]:
                 "line": policy.policy.line,
                 "held": policy.held,
                 "failed": policy.failed,
-                "conditions": [
-                    {"text": one.text, "true": one.true, "false": one.false} for one in policy.conditions
-                ],
+                "conditions": [{"text": one.text, "true": one.true, "false": one.false} for one in policy.conditions],
             }
             for policy in coverage.policies
         ],

@@ -48,7 +48,9 @@ def lines(found: Difference) -> list[str]:
     said = []
     for witness in found.witnesses:
         note = "" if witness.request.reachable else " (no gateway asks this: a value is out of its range)"
-        said.append(f"{witness.change}: {witness.request.action.value}, with {json.dumps(witness.request.unusual())}{note}")
+        said.append(
+            f"{witness.change}: {witness.request.action.value}, with {json.dumps(witness.request.unusual())}{note}"
+        )
         for side, answer in (("before", witness.before), ("after", witness.after)):
             why = ", ".join(answer.policies) or "; ".join(answer.errors) or "no policy permits it"
             said.append(f"  {side}: {answer.word}, {why}")

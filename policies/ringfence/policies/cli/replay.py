@@ -68,8 +68,8 @@ def lines(report: Replay, *, verified: bool, mask: bool) -> list[str]:
 
 def document(report: Replay, *, verified: bool, mask: bool) -> dict[str, object]:
     """The report as JSON; names as numbers with `mask`."""
-    from ringfence.policies.masking import Mask
     from ringfence.policies.analysis.requests import as_asked
+    from ringfence.policies.masking import Mask
 
     principal, resource = Mask("caller"), Mask("resource")
     whom = [
@@ -98,8 +98,7 @@ def document(report: Replay, *, verified: bool, mask: bool) -> dict[str, object]
         "verified": verified,
         "principals": whom,
         "actions": [
-            {"change": change, "action": name, "count": count}
-            for (change, name), count in report.actions.most_common()
+            {"change": change, "action": name, "count": count} for (change, name), count in report.actions.most_common()
         ],
         "policies": [
             {"change": change, "policy": name, "count": count}

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 SUMMARY: Final = "write one Markdown comment on a proposed bundle"
 DESCRIPTION: Final = (
     "Join what changes between two bundles, proven by requests, with a replay of a log, the cases and their coverage "
-    "into one Markdown comment. Text of the bundles is escaped, and names from the log are numbers. Exit status 1 where "
-    "the proposed bundle does not load, its cases fail, or more than a note was found; a change of decisions alone is "
-    "for the reviewer. Needs no signature, and the extra `policy-tools`."
+    "into one Markdown comment. Text of the bundles is escaped, and names from the log are numbers. Exit status 1 "
+    "where the proposed bundle does not load, its cases fail, or more than a note was found; a change of decisions "
+    "alone is for the reviewer. Needs no signature, and the extra `policy-tools`."
 )
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 HELP = "a bundle's folder, or the name of a shipped bundle"
 
 
-def add_bundle(parser: argparse.ArgumentParser, name: str = "bundle", metavar: str = "BUNDLE", what: str = HELP) -> None:
+def add_bundle(
+    parser: argparse.ArgumentParser, name: str = "bundle", metavar: str = "BUNDLE", what: str = HELP
+) -> None:
     """Adds an argument that names a bundle."""
     parser.add_argument(name, metavar=metavar, help=what)
 
