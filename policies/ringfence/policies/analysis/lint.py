@@ -103,7 +103,7 @@ def _matching(one: Subject, own: frozenset[str], timeout_ms: int) -> Iterator[Fi
     unclear: dict[str, str] = {}
     for action in Action:
         unknowns = Unknowns(action)
-        meaning = decided(one, unknowns)
+        meaning = decided(one, unknowns, {})
         unclear |= meaning.outside
         schema = unknowns.schema()
         for parsed, means in zip(one.parsed, meaning.meanings, strict=True):

@@ -60,8 +60,12 @@ class Question:
         for _ in range(MAX_TRIES):
             if self._solver.check() != z3.sat:
                 return
-            model = self._ordinary()
+            model = self._solver.model()
             request = self._unknowns.request(model, reachable=self._reachable)
+            if isinstance(request, Asked):
+                # Only now: making a request ordinary takes many questions.
+                model = self._ordinary()
+                request = self._unknowns.request(model, reachable=self._reachable)
             if isinstance(request, Asked):
                 yield request
                 guesses += 1

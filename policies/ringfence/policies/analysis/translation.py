@@ -3,7 +3,7 @@
 Semantics: Cedar language reference, "Evaluation" and "Operators". `&&`, `||` and `if` evaluate only what they need;
 arithmetic outside 64 bits is an error; so is reading an attribute that is not there. What is not understood (extension
 types, attributes of entities) becomes an unknown truth of its own, which is the same wherever the same expression
-stands, and the policy is named in `outside`.
+stands.
 """
 
 from __future__ import annotations
@@ -70,10 +70,16 @@ class Elements:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """When a policy's conditions hold, and when they err; one that errs does not hold."""
+    """When a policy's conditions hold, and when they err; one that errs does not hold.
+
+    `outside` says why it is not understood, and is empty where it is; `hard` that it multiplies what is not known,
+    which a solver may not get through.
+    """
 
     holds: Truth
     errs: Truth
+    outside: str = ""
+    hard: bool = False
 
 
 class Translator:
@@ -83,18 +89,17 @@ class Translator:
         self._unknowns = unknowns
         self._within = within
         self._known: dict[pst.Expr, Term] = {}
-        self.outside: dict[str, str] = {}
-        self.hard: set[str] = set()
-        self._now = ""
+        self._outside = ""
+        self._hard = False
 
     def policy(self, parsed: Parsed) -> Meaning:
         """What a policy means for a request."""
         tree = parsed.tree
-        self._now = parsed.policy.id
+        # Anew for each policy, so that each says itself what it holds.
+        self._known, self._outside, self._hard = {}, "", False
         if tree is None:
-            self.outside[self._now] = "it nests deeper than 100 levels"
             errs, holds = self._unknowns.unclear(parsed.policy.text)
-            return Meaning(holds, errs)
+            return Meaning(holds, errs, "it nests deeper than 100 levels")
         scope = every(self._scopes(tree))
         if scope is False:
             return Meaning(False, False)
@@ -104,7 +109,7 @@ class Translator:
             errs = some([errs, every([holds, term.errs])])
             value = term.value if isinstance(clause, pst.When) else opposite(term.value)
             holds = every([holds, value])
-        return Meaning(every([holds, opposite(errs)]), errs)
+        return Meaning(every([holds, opposite(errs)]), errs, self._outside, self._hard)
 
     def _scopes(self, tree: pst.Template) -> list[Truth]:
         principal = Term("entity", (CLIENT, self._unknowns.principal))
@@ -165,7 +170,7 @@ class Translator:
         return term
 
     def _opaque(self, expression: object, reason: str) -> Term:
-        self.outside.setdefault(self._now, reason)
+        self._outside = self._outside or reason
         errs, holds = self._unknowns.unclear(expression)
         return Term("truth", holds, errs)
 
@@ -261,7 +266,7 @@ class Translator:
             if op in _COMPARED:
                 return Term("truth", _COMPARED[op](first.value, second.value), errs)
             if op == "mul" and not isinstance(first.value, int) and not isinstance(second.value, int):
-                self.hard.add(self._now)
+                self._hard = True
             value = _COMPUTED[op](first.value, second.value)
             return Term("long", value, some([errs, value < LONG_MIN, value > LONG_MAX]))
         first, second = self._term(left), self._term(right)

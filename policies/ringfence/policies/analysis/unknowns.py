@@ -18,7 +18,7 @@ import msgspec
 import z3
 
 from ringfence.policies.analysis.logic import Number, Truth, every, opposite, some
-from ringfence.policies.analysis.patterns import Pattern, conflict, matches, realise
+from ringfence.policies.analysis.patterns import Pattern, conflict, expression, matches, realise
 from ringfence.policies.analysis.requests import Asked, Fact
 from ringfence.policies.cases import BASES
 from ringfence.policies.decision import Action, DeviceStatus
@@ -68,8 +68,13 @@ class Texts:
         found = []
         for (_, pattern), (name, text) in self._compared.items():
             unknown = z3.And(z3.Or(text < 0, text >= len(known)), self._patterns[pattern](text))
-            found.append(name == z3.Or(unknown, *(text == number for one, number in known if matches(pattern, one))))
+            matching = expression(pattern).fullmatch
+            found.append(name == z3.Or(unknown, *(text == number for one, number in known if matching(one))))
         return found
+
+    def plain(self) -> list[Truth]:
+        """That texts match no pattern: where several are met, a text that meets them all may not exist."""
+        return [z3.Not(name) for name, _ in self._compared.values()]
 
     def named(self, model: Any, number: int, taken: dict[int, str]) -> str | None:
         """The text that a number stands for in a model; None where no text is as the model has it."""
@@ -201,7 +206,7 @@ class Unknowns:
             for text in self._elements(one):
                 usual = isinstance(text, int) and text in one.base
                 facts.append(one.relation(text) if usual else z3.Not(one.relation(text)))
-        return facts
+        return [*facts, *self.texts.plain()]
 
     def request(self, model: Any, *, reachable: bool) -> Asked | Truth:
         """The request of a model, or where no text is what the model says of one, the fact that rules this out."""
