@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     for result in failed:
         sys.stdout.write(f"failed  {printable(result.failure)}\n")
     sys.stdout.write(
-        f"{len(results) - len(failed)} of {len(results)} cases hold; {coverage.policy_ratio:.0%} of the policies held "
-        f"in one, {coverage.condition_ratio:.0%} of the conditions were seen true and false\n"
+        f"{len(results) - len(failed)} of {len(results)} cases hold; {coverage.policy_ratio:.0%} of its policies held "
+        f"in one, {coverage.condition_ratio:.0%} of their conditions were seen true and false\n"
     )
     return int(not ok)
