@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -96,8 +97,8 @@ def test_what_does_not_load_is_a_finding_with_its_line(folder: Folder, policies:
 
 
 def test_sarif_names_rule_file_and_line(folder: Folder) -> None:
-    document = sarif(findings(str(folder(ALL + ALL))), "1", "policies/prod/")
-    (run,) = document["runs"]  # type: ignore[misc]
+    document: Any = sarif(findings(str(folder(ALL + ALL))), "1", "policies/prod/")
+    (run,) = document["runs"]
     assert document["version"] == "2.1.0"
     (result,) = run["results"]
     assert result["ruleId"] in {rule["id"] for rule in run["tool"]["driver"]["rules"]}

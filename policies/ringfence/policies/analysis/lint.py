@@ -105,17 +105,18 @@ def _matching(one: Subject, own: frozenset[str], timeout_ms: int) -> Iterator[Fi
         unknowns = Unknowns(action)
         meaning = decided(one, unknowns, {})
         unclear |= meaning.outside
-        schema = unknowns.schema()
+        asked = Question(unknowns, unknowns.schema(), True, timeout_ms=timeout_ms)
+        asked.within_ranges()
         for parsed, means in zip(one.parsed, meaning.meanings, strict=True):
             name = parsed.policy.id
             if name not in matched and name in own:
-                possible = _possible(unknowns, schema, means.holds, timeout_ms)
+                possible = asked.possible_with(means.holds)
                 if possible is None:
                     matched.add(name)
                 elif possible is Found.UNKNOWN:
                     unclear[name] = possible.value
             looked_at = name in own and name not in erring and name not in meaning.outside
-            if looked_at and _possible(unknowns, schema, means.errs, timeout_ms) is None:
+            if looked_at and asked.possible_with(means.errs) is None:
                 erring[name] = action
     for parsed in one.parsed:
         policy = parsed.policy
@@ -130,14 +131,6 @@ def _matching(one: Subject, own: frozenset[str], timeout_ms: int) -> Iterator[Fi
         if policy.id in own and policy.id in unclear:
             message = f"Whether the policy {policy.id} can match was not found out: {unclear[policy.id]}."
             yield Finding("not-understood", Level.NOTE, policy.file, policy.line, message, "Read it with care.")
-
-
-def _possible(unknowns: Unknowns, schema: list[object], condition: object, timeout_ms: int) -> Found | None:
-    if condition is False:
-        return Found.NONE
-    question = Question(unknowns, schema, condition, timeout_ms=timeout_ms)
-    question.within_ranges()
-    return question.possible()
 
 
 def _unused(bundle: Bundle) -> Iterator[Finding]:
