@@ -15,6 +15,7 @@ from ringfence.errors import Code
 from ringfence.policies.errors import BAD_SIGNATURE, UNSIGNED, WRONG_SIGNER, PolicyError
 from ringfence.policies.folder import load_bundle, open_bundled, read_files, read_signature
 from ringfence.policies.signature import Statement, describe, sign, verify_signature
+from ringfence.policies.signed import load_signed
 from ringfence.trust import KeyPair, Pin, Role, TrustList
 
 NOW = 1_800_000_000
@@ -66,6 +67,12 @@ def test_the_digest_is_the_one_that_decisions_are_recorded_with(tmp_path: Path) 
     assert load_bundle(tmp_path).digest == before.digest == describe(FILES, open_bundled)[2]
     assert read_files(tmp_path) == FILES
     assert read_signature(tmp_path) == SIGNED
+    bundle, signer = load_signed(tmp_path, TRUST, NOW)
+    assert (bundle.digest, signer.name) == (before.digest, "ops")
+    (tmp_path / "bundle.sig").unlink()
+    with pytest.raises(PolicyError) as caught:
+        load_signed(tmp_path, TRUST, NOW)
+    assert caught.value.code is UNSIGNED
 
 
 def test_without_a_signature_nothing_is_loaded() -> None:

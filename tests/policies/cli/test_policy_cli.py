@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -196,3 +198,20 @@ def test_sign_and_verify(capsys: pytest.CaptureFixture[str], quotas: Path, tmp_p
 def test_wrong_use_is_said(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert main(["policy", *arguments]) == 2
     assert "ringfence: " in capsys.readouterr().err
+
+
+def test_without_the_solver_the_missing_extra_is_named(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'z3':\n"
+        "            raise ModuleNotFoundError('not installed here', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from ringfence.cli import main\n"
+        "sys.exit(main(['policy', 'diff', 'default', 'default']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ringfence: usage.missing_extra (z3): ")
+    assert "policy-tools" in done.stderr
