@@ -141,6 +141,27 @@ def test_what_cannot_be_told_is_null_and_names_the_policy(default: Bundle, added
     assert all("is_in_range" in item.reason or "ip" in item.reason for item in found.unclear)
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "resource.flag",
+        "if context.channel_bound then resource.flag else true",
+        "principal has team",
+        "!(principal has team && principal.team)",
+        '{"a": 1} == {"a": 1}',
+        'principal.hasTag("t")',
+    ],
+)
+def test_what_is_not_understood_is_never_guessed(default: Bundle, added: Add, condition: str) -> None:
+    text = f"forbid (principal, action, resource) when {{ {condition} }};"
+    assert compared(added(default, text), added(default, text)).equal is True
+    assert compared(default, added(default, text)).equal in (None, False)
+
+
+def test_an_action_is_in_no_principal(default: Bundle, added: Add) -> None:
+    assert compared(default, added(default, "forbid (principal, action, resource) when { action in principal };")).equal
+
+
 def test_action_groups_are_those_of_the_schema(default: Bundle, added: Add) -> None:
     grouped = default.schema.replace("action OpenSession", 'action Anything;\n  action OpenSession in ["Anything"]')
     bundle = replace(default, schema=grouped)

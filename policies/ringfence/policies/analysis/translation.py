@@ -151,7 +151,10 @@ class Translator:
         return Term("entity", (str(uid.type), self._unknowns.texts.number(uid.id)))
 
     def _truth(self, expression: pst.Expr) -> Term:
-        term = self._term(expression)
+        try:
+            term = self._term(expression)
+        except Outside as reason:
+            return self._opaque(expression, str(reason))
         if term.kind in ("truth", "missing"):
             return term
         return self._opaque(expression, f"it takes a {term.kind} for a truth")
@@ -307,7 +310,7 @@ class Translator:
     def _is_in(self, entity: Term, group: Term) -> Truth:
         equal = self._equal(entity, group)
         (kind, number), (above, above_number) = entity.value, group.value
-        if kind == ACTION:
+        if kind == ACTION and above == ACTION and isinstance(above_number, int):
             name = self._unknowns.texts.known[above_number]
             own = number == self._unknowns.texts.number(self._unknowns.action.value)
             if not own and equal is not True:
