@@ -10,6 +10,7 @@ import pytest
 from ringfence.policies import Action
 from ringfence.policies.analysis.diff import Difference, difference
 from ringfence.policies.analysis.requests import Oracle, as_query
+from ringfence.policies.analysis.unknowns import Unknowns
 from ringfence.policies.bundle import Bundle
 from ringfence.policies.engine import CedarDecider
 
@@ -81,6 +82,27 @@ def test_an_overflow_denies(default: Bundle, added: Add) -> None:
     # Never reached: the same sum behind a condition that no number meets.
     harmless = text.replace("{ ", "{ context.now_s > 5 && context.now_s < 5 && ")
     assert compared(default, added(default, harmless)).equal is True
+
+
+def test_the_first_number_that_overflows_is_found(default: Bundle, added: Add) -> None:
+    # With 0 the sum is the largest number, with 1 it is an error, and nothing else is asked.
+    text = "forbid (principal, action, resource) when { context.now_s < 2 && context.now_s + 9223372036854775807 < 0 };"
+    found = compared(default, added(default, text))
+    assert {one.request.context["now_s"] for one in found.witnesses if one.request.reachable} == {1}
+
+
+def test_a_set_may_hold_a_text_that_nothing_names(default: Bundle, added: Add) -> None:
+    known = ", ".join(f'"{text}"' for text in Unknowns(Action.OPEN_SESSION).texts.known)
+    fixed = 'context.tenant == "" && context.source == "unix" && context.resource_tenant == "" && '
+    fixed += 'context.device_status == "affirming"'
+    text = (
+        'forbid (principal, action == Ringfence::Action::"OpenSession", resource) '
+        f"when {{ {fixed} && !([{known}].containsAll(context.attributes)) }};"
+    )
+    bundle = added(replace(default, policies=()), "permit (principal, action, resource);", "all")
+    (witness,) = compared(bundle, added(bundle, text)).witnesses
+    (attribute,) = witness.request.context["attributes"]  # type: ignore[misc]
+    assert f'"{attribute}"' not in known
 
 
 def test_the_smallest_number_cannot_be_negated(default: Bundle, added: Add) -> None:
