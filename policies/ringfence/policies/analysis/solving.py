@@ -71,12 +71,13 @@ class Question:
         for _ in range(MAX_TRIES):
             if self._solver.check() != z3.sat:
                 return
-            model = self._solver.model()
+            impossible = self._unknowns.impossible(self._solver.model(), {})
+            if impossible is not None:
+                self._solver.add(impossible)
+                continue
+            # Only now: making a request ordinary takes many questions.
+            model = self._ordinary()
             request = self._unknowns.request(model, reachable=self._reachable)
-            if isinstance(request, Asked):
-                # Only now: making a request ordinary takes many questions.
-                model = self._ordinary()
-                request = self._unknowns.request(model, reachable=self._reachable)
             if isinstance(request, Asked):
                 yield request
                 guesses += 1
