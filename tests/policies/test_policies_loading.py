@@ -235,6 +235,11 @@ def test_extension_keeps_what_it_does_not_remove(tmp_path: Path) -> None:
     [
         ({"manifest.toml": EXTENDS + 'remove = ["nothing"]\n'}, "policy.bad_manifest"),
         ({"manifest.toml": MANIFEST + 'extends = "nothing"\n'}, "policy.unknown_bundle"),
+        ({"manifest.toml": MANIFEST + 'extends = ["quotas", "nothing"]\n'}, "policy.unknown_bundle"),
+        ({"manifest.toml": MANIFEST + 'extends = ["quotas", "quotas"]\n'}, "policy.bad_manifest"),
+        ({"manifest.toml": MANIFEST + f"extends = {[str(number) for number in range(33)]}\n"}, "policy.bad_manifest"),
+        ({"manifest.toml": MANIFEST + 'extends = ["quotas", "default"]\nremove = ["x"]\n'}, "policy.bad_manifest"),
+        ({"manifest.toml": MANIFEST + "extends = [1]\n"}, "policy.bad_manifest"),
         ({"manifest.toml": MANIFEST + 'extends = "../default"\n'}, "policy.unknown_bundle"),
         ({"manifest.toml": EXTENDS, "schema.cedarschema": SCHEMA}, "policy.bad_layout"),
         (

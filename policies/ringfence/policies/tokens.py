@@ -8,7 +8,7 @@ and no more: a text that it accepts may still be refused by Cedar.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ringfence.policies.errors import BAD_ANNOTATION, BAD_SCHEMA, BAD_SYNTAX, TOO_COMPLEX, PolicyError
@@ -109,6 +109,12 @@ def statements(text: str, file: str) -> tuple[Statement, ...]:
     if pending:
         raise _syntax(file, pending[0].line, "The policy that begins here does not end with a semicolon.")
     return tuple(found)
+
+
+def policy_ids(files: Mapping[str, bytes]) -> frozenset[str]:
+    """The ids of the policies in a bundle's own files (by path inside it); raises `PolicyError` as `statements`."""
+    paths = [path for path in files if path.startswith("policies/")]
+    return frozenset(one.id for path in paths for one in statements(files[path].decode("utf-8", "replace"), path))
 
 
 def _statement(pending: list[Token], text: str, file: str) -> Statement:

@@ -43,6 +43,15 @@ def open_bundle(name: str) -> Bundle:
         return load_bundle(folder) if isinstance(folder, Path) else open_bundled(name)
 
 
+def own_policies(name: str) -> frozenset[str]:
+    """The ids of a bundle's own policies, without those that it extends. Raises `PolicyError`."""
+    from ringfence.policies.folder import read_files
+    from ringfence.policies.tokens import policy_ids
+
+    with naming(name):
+        return policy_ids(read_files(folder_of(name)))
+
+
 @contextmanager
 def naming(name: str) -> Iterator[None]:
     """Where two bundles are read, an error says in which of them its file is."""
