@@ -107,7 +107,7 @@ async def _serve(
     )
     server = uvicorn.Server(
         uvicorn.Config(
-            GatewayApp(house.gate, capacity, published={KEYS_PATH: house.published_keys}),
+            GatewayApp(house.gate, capacity, published={KEYS_PATH: house.published_keys}, sign_in=house.sign_in),
             http=guarded_protocol(limit=limits.connections, header_timeout_s=limits.header_timeout_s),
             h11_max_incomplete_event_size=HEADER_BYTES,
             lifespan="off",

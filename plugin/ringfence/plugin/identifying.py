@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ringfence.plugin.identity.approval_folder import ApprovalFolder
-from ringfence.plugin.identity.assembly import Identified, identify, verify_side_by_side
+from ringfence.plugin.identity.assembly import Identified, Outcome, identify, verify_side_by_side
 from ringfence.plugin.identity.behaviour import BehaviourScore
-from ringfence.plugin.identity.directory import DirectorySource, KeptDirectory
-from ringfence.plugin.identity.directory_file import DirectoryFile
-from ringfence.plugin.identity.factors import Factors, build
-from ringfence.plugin.identity.fetching import HttpsFetcher
-from ringfence.plugin.identity.port import Binding
-from ringfence.plugin.identity.scim import ScimSource
-from ringfence.plugin.identity.settings import IdentitySettings, ScimDirectorySettings
+from ringfence.plugin.identity.directory import KeptDirectory
+from ringfence.plugin.identity.errors import SUBJECTS_CONFLICT, IdentityError
+from ringfence.plugin.identity.factors import SIGNATURE, Factors, build, directory
+from ringfence.plugin.identity.port import Binding, Proven
+from ringfence.plugin.identity.settings import IdentitySettings
+from ringfence.plugin.pipeline.browsing import SignedIn
 from ringfence.plugin.pipeline.means import Known, no_approvals, no_directory
 from ringfence.trust import TrustList
 
@@ -40,14 +39,29 @@ class Identification:
     async def prove(self, pieces: Mapping[str, bytes], binding: Binding, now: int) -> Identified:
         """What the pieces prove of the session's principal. Raises `IdentityError`."""
         outcome = await verify_side_by_side(self.factors.by_name, pieces, binding, now=now, deadline_s=self.deadline_s)
-        return identify(outcome, self.factors.subjects, binding)
+        if outcome.proven:
+            # Whether anybody has proven to hold a key in this session is judged with every request, not here.
+            own = Proven(SIGNATURE, binding.principal, True, now + 1)
+            outcome = Outcome((own, *outcome.proven), outcome.failed)
+        who = identify(outcome, self.factors.subjects, binding)
+        return Identified(who.principal, who.proven[1:], who.failed)
+
+    def signed_in(self, proven: Proven) -> SignedIn:
+        """Who has signed in with a browser. Raises `IdentityError` where the subject is no principal's."""
+        principals = self.factors.subjects.principals(proven)
+        if len(principals) != 1:
+            raise IdentityError(
+                SUBJECTS_CONFLICT,
+                "Whoever has signed in may be more than one principal.",
+                field="sub",
+                hint="Give the subject to one principal in `identity.subjects`.",
+            )
+        return SignedIn(next(iter(principals)), ((proven.factor, proven.proven_until),), (proven,))
 
     async def keep_fresh(self, clock: Callable[[], int], tell: Callable[[str], None]) -> None:
         """Reads the directory now and then, until it is cancelled; tells of a fault once."""
-        if self.kept is None:
-            return
         fault = ""
-        while True:
+        while self.kept is not None:
             await self.kept.refresh(now=clock())
             said = "" if self.kept.fault is None else str(self.kept.fault)
             if said != fault:
@@ -62,15 +76,9 @@ def identification(
     """The parts that `settings` ask for. Raises `IdentityError` and `ConfigError`."""
     kept, refresh_s = None, 0
     if settings.directory is not None:
-        source: DirectorySource
-        if isinstance(settings.directory, ScimDirectorySettings):
-            source = ScimSource(settings.directory, HttpsFetcher(settings.directory.authorities))
-        else:
-            source = DirectoryFile(settings.directory.path)
-        kept, refresh_s = KeptDirectory(source, max_age_s=settings.directory.max_age_s), settings.directory.refresh_s
+        kept, refresh_s = directory(settings.directory), settings.directory.refresh_s
     approvals: Callable[[str, int], int] = no_approvals
     if settings.approvals is not None:
-        folder = ApprovalFolder(settings.approvals.folder, trust, group=settings.approvals.group)
-        approvals = folder.approvals
+        approvals = ApprovalFolder(settings.approvals.folder, trust, group=settings.approvals.group).approvals
     factors = build(settings, trust=trust, behaviour_score=behaviour)
     return Identification(factors, settings.deadline_s, kept, refresh_s, approvals)
