@@ -9,52 +9,76 @@ is printed; exit status 1. The corpus is kept there too, so that the next run go
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.fuzz.target import Target, one_input  # noqa: E402 - found from here only after the line above
+
 BUILD = ROOT / "build" / "fuzz"
 
 
 def main() -> int:
-    """Runs the decoders named, one after another, or a single one in this process for `--in-process`."""
+    """Runs the decoders named, as many at a time as there are processors, or a single one for `--in-process`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="decoders (default: all)")
     parser.add_argument("--seconds", type=int, default=600, help="for all of them together (%(default)s)")
-    parser.add_argument("--in-process", metavar="NAME", help=argparse.SUPPRESS)
+    parser.add_argument("--in-process", nargs=2, metavar=("MODULE", "NAME"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.in_process:
-        return _fuzz(arguments.in_process, arguments.seconds)
-    known = sorted(_targets().TARGETS)
+        module, name = arguments.in_process
+        return _fuzz(module, name, arguments.seconds)
+    known = known_targets()
     unknown = [name for name in arguments.names if name not in known]
     if unknown:
         parser.error(f"no decoder is called {', '.join(unknown)}; known: {', '.join(known)}")
-    names = arguments.names or known
-    each = max(1, arguments.seconds // len(names))
-    failed = [name for name in names if not _run(name, each)]
-    print(f"fuzz: {len(names) - len(failed)} of {len(names)} decoders raised nothing unexpected in {each} s each")
-    return 1 if failed else 0
+    names = arguments.names or list(known)
+    at_once = os.cpu_count() or 1
+    each = max(1, arguments.seconds * at_once // len(names))
+    with ThreadPoolExecutor(at_once) as pool:
+        held = list(pool.map(lambda name: _run(known[name], name, each), names))
+    print(f"fuzz: {sum(held)} of {len(names)} decoders raised nothing unexpected in {each} s each")
+    return 0 if all(held) else 1
 
 
-def _run(name: str, seconds: int) -> bool:
-    command = [sys.executable, __file__, "--in-process", name, "--seconds", str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 60)
+def known_targets() -> dict[str, str]:
+    """Every decoder's name, and the module of `tests/fuzz` that lists it; each name is there once."""
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / "tests" / "fuzz").glob("targets_*.py")):
+        for name in targets_in(path.stem):
+            if name in found:
+                raise SystemExit(f"the decoder {name} is listed in {found[name]} and in {path.stem}")
+            found[name] = path.stem
+    return dict(sorted(found.items()))
+
+
+def targets_in(module: str) -> Mapping[str, Target]:
+    """The decoders that a module of `tests/fuzz` lists."""
+    targets: Mapping[str, Target] = importlib.import_module(f"tests.fuzz.{module}").TARGETS
+    return targets
+
+
+def _run(module: str, name: str, seconds: int) -> bool:
+    command = [sys.executable, __file__, "--in-process", module, name, "--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 120)
     runs = [line for line in done.stderr.splitlines() if line.startswith("Done ")]
-    print(f"{name:28} {runs[-1] if runs and done.returncode == 0 else 'FOUND'}", flush=True)
-    if done.returncode != 0:
-        print("\n".join((done.stdout + done.stderr).splitlines()[-40:]))
-    return done.returncode == 0
+    found = "" if runs and done.returncode == 0 else "\n" + "\n".join((done.stdout + done.stderr).splitlines()[-40:])
+    print(f"{name:28} {'FOUND' + found if found else runs[-1]}", flush=True)
+    return not found
 
 
-def _fuzz(name: str, seconds: int) -> int:
+def _fuzz(module: str, name: str, seconds: int) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["ringfence"]):
-        targets = _targets()
-    target = targets.TARGETS[name]
+        target = targets_in(module)[name]
     folder = BUILD / name
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
@@ -63,20 +87,10 @@ def _fuzz(name: str, seconds: int) -> int:
     flags = [f"-max_total_time={seconds}", "-max_len=8192", "-timeout=10", "-rss_limit_mb=1024"]
     atheris.Setup(
         [sys.argv[0], *flags, f"-artifact_prefix={folder}/", str(corpus)],
-        lambda data: targets.one_input(target, data),
+        lambda data: one_input(target, data),
     )
     atheris.Fuzz()
     return 0
-
-
-def _targets() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz_targets", ROOT / "tests" / "fuzz" / "targets.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit("tests/fuzz/targets.py is missing")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

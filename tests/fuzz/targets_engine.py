@@ -14,6 +14,7 @@ from ringfence.policies.compiled.values import EvaluationError
 from ringfence.policies.folder import load_bundle, read_files
 from ringfence.policies.loading.checked import accept, parse_answer
 from ringfence.policies.loading.messages import Checked, Refused
+from tests.fuzz.target import Target
 
 _FOLDER = files("ringfence.policies") / "bundles" / "default"
 _FILES = read_files(_FOLDER)
@@ -31,10 +32,10 @@ def _read(parse: Callable[[str], object]) -> Callable[[bytes], object]:
     return decode
 
 
-TARGETS: Mapping[str, tuple[Callable[[bytes], object], tuple[bytes, ...]]] = {
-    "policies.datetime": (_read(extensions.datetime), (b"2024-02-29T23:59:59.999+0130",)),
-    "policies.decimal": (_read(extensions.decimal), (b"-922337203685477.5808",)),
-    "policies.duration": (_read(extensions.duration), (b"-1d2h3m4s5ms",)),
-    "policies.ip": (_read(extensions.ip), (b"10.0.0.1/8", b"fe80::1/64")),
-    "policies.loading.answer": (lambda data: accept(parse_answer(data), _FILES), (_CHECKED, _REFUSED)),
+TARGETS: Mapping[str, Target] = {
+    "policies.datetime": Target(_read(extensions.datetime), (b"2024-02-29T23:59:59.999+0130",)),
+    "policies.decimal": Target(_read(extensions.decimal), (b"-922337203685477.5808",)),
+    "policies.duration": Target(_read(extensions.duration), (b"-1d2h3m4s5ms",)),
+    "policies.ip": Target(_read(extensions.ip), (b"10.0.0.1/8", b"fe80::1/64")),
+    "policies.loading.answer": Target(lambda data: accept(parse_answer(data), _FILES), (_CHECKED, _REFUSED)),
 }

@@ -12,7 +12,7 @@ from ringfence.plugin.hosts.http2.connection import Connection
 from ringfence.plugin.hosts.http2.events import Request
 from ringfence.plugin.hosts.http2.fields import FieldDecoder, check_request
 from ringfence.plugin.hosts.http2.limits import Http2Limits
-from tests.fuzz.targets import Target
+from tests.fuzz.target import Target
 
 _METHOD = "/test.Echo/Call"
 _TRUST = Trust(frozenset(("upstream",)), 1)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from ringfence import httpsig
 from ringfence.errors import RingfenceError
@@ -21,15 +20,7 @@ from ringfence.plugin.hosts.spoe.frames import Message, Type, decode_messages, e
 from ringfence.plugin.hosts.spoe.translation import read_headers, read_message
 from ringfence.plugin.hosts.spoe.values import Reader, Value, encode_string, encode_value
 from ringfence.plugin.hosts.targets import read_target
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One decoder, with inputs to start from."""
-
-    decode: Callable[[bytes], object]
-    seeds: tuple[bytes, ...] = (b"",)
-
+from tests.fuzz.target import Target
 
 _HOPS = Hops.of(["10.0.0.0/8"])
 _TARGET = httpsig.Target("GET", "h.test", "/")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -34,6 +33,7 @@ from ringfence.plugin.identity.settings import ScimDirectorySettings
 from ringfence.plugin.identity.webauthn import Assertion
 from ringfence.plugin.signin import cookies, csrf, flow, provider
 from ringfence.trust import TrustList
+from tests.fuzz.target import Target
 
 _ALGORITHMS = frozenset({"ES256", "EdDSA"})
 _TYPES = frozenset({"at+jwt", ""})
@@ -50,14 +50,6 @@ _CLIENT_DATA = b'{"type":"webauthn.get","challenge":"AAAA","origin":"https://a",
 _PAGE = b"""{"schemas":["urn:ietf:params:scim:api:messages:2.0:ListResponse"],"totalResults":1,"Resources":[{"id":"1",
 "userName":"a","active":true,"displayName":"g","members":[{"value":"1"}]}]}"""
 _AUTHENTICATOR = hashlib.sha256(b"a").digest() + b"\x05\0\0\0\1"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One decoder, with inputs to start from."""
-
-    decode: Callable[[bytes], object]
-    seeds: tuple[bytes, ...] = (b"",)
 
 
 def _token(data: bytes) -> object:

@@ -5,12 +5,13 @@ Each is a decoder with inputs to start from, the two fields of `targets.Target`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ringfence.crypto import COMPOSITE
 from ringfence.policies import queries, recorded, signature
 from ringfence.policies.folder import open_bundled
 from ringfence.trust import KeyPair, Pin, Role, TrustList
+from tests.fuzz.target import Target
 
 _KEY = KeyPair(*COMPOSITE.generate())
 _TRUST = TrustList((Pin("signer", Role.POLICY_SIGNER, _KEY.public, 0),))
@@ -21,13 +22,13 @@ _LINE = (
     b'[["policy","allow","",1]],"asked":{"groups":["clients"],"context":{}}}}'
 )
 
-TARGETS: Mapping[str, tuple[Callable[[bytes], object], tuple[bytes, ...]]] = {
-    "policies.queries": (
+TARGETS: Mapping[str, Target] = {
+    "policies.queries": Target(
         lambda data: queries.parse_query(data, "fuzz"),
         (b'{"principal":"a","groups":["clients"],"action":"SubmitJob","resource":"h","context":{"risk":1}}',),
     ),
-    "policies.recorded": (recorded.recorded, (_LINE,)),
-    "policies.signature": (
+    "policies.recorded": Target(recorded.recorded, (_LINE,)),
+    "policies.signature": Target(
         lambda data: signature.verify_signature(_FILES, data, _TRUST, 1, open_bundled),
         (signature.sign(_FILES, open_bundled, _KEY, 0),),
     ),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from ringfence.crypto import COMPOSITE
 from ringfence.plugin.device import reputation
@@ -15,6 +14,7 @@ from ringfence.plugin.risk.port import Features
 from ringfence.plugin.risk.settings import RiskSettings
 from ringfence.plugin.threats import watch
 from ringfence.trust import KeyPair
+from tests.fuzz.target import Target
 
 _SIGNER = KeyPair(*COMPOSITE.generate())
 _KEYS = {_SIGNER.key_id: _SIGNER.public}
@@ -63,12 +63,13 @@ _EVENT = (
     b'{"event":"threat","at":1,"pattern":"p","against":"source","subject":"s","count":1,"reaction":"tell","until":0}'
 )
 
-# Name to decoder and seeds; whoever merges them into `targets.TARGETS` makes each a `Target`.
-TARGETS: Mapping[str, tuple[Callable[[bytes], Any], tuple[bytes, ...]]] = {
-    "plugin.device.reputation": (lambda data: reputation.restored(data, DeviceSettings()), (_devices(),)),
-    "plugin.risk.forest": (_forest, (_FOREST,)),
-    "plugin.risk.networks": (_networks, (b'version = 1\n[regions]\noffice = ["192.0.2.0/24", "2001:db8::/32"]\n',)),
-    "plugin.risk.snapshot": (_restored, (_PAYLOAD,)),
-    "plugin.risk.state": (lambda data: state.open_state(data, snapshot.KIND, keys=_KEYS), (_STATE,)),
-    "plugin.threats.watch": (watch.decode_event, (_EVENT,)),
+TARGETS: Mapping[str, Target] = {
+    "plugin.device.reputation": Target(lambda data: reputation.restored(data, DeviceSettings()), (_devices(),)),
+    "plugin.risk.forest": Target(_forest, (_FOREST,)),
+    "plugin.risk.networks": Target(
+        _networks, (b'version = 1\n[regions]\noffice = ["192.0.2.0/24", "2001:db8::/32"]\n',)
+    ),
+    "plugin.risk.snapshot": Target(_restored, (_PAYLOAD,)),
+    "plugin.risk.state": Target(lambda data: state.open_state(data, snapshot.KIND, keys=_KEYS), (_STATE,)),
+    "plugin.threats.watch": Target(watch.decode_event, (_EVENT,)),
 }

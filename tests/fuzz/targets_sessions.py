@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ringfence.plugin.sessions import desk
 from ringfence.plugin.sessions.port import Session
 from ringfence.plugin.sessions.snapshot import Header, open_snapshot, seal_snapshot
 from ringfence.plugin.sessions.store import MemorySessions
+from tests.fuzz.target import Target
 
 _KEY = bytes(32)
 _SESSION = Session("a" * 32, "p", ("g",), "h", "affirming", "", "", 1, 100, 50, bytes(32), (("mtls", 0),))
@@ -26,11 +27,11 @@ def _frames(data: bytes) -> None:
             desk.decode_question(body)
 
 
-TARGETS: Mapping[str, tuple[Callable[[bytes], object], tuple[bytes, ...]]] = {
-    "plugin.sessions.answer": (desk.decode_answer, (desk.encode(desk.Page((desk.view(_SESSION),), -1))[4:],)),
-    "plugin.sessions.frames": (_frames, (desk.encode(desk.List()) + desk.encode(desk.Revoke("host", "h")),)),
-    "plugin.sessions.question": (desk.decode_question, (desk.encode(desk.List(principal="p"))[4:],)),
-    "plugin.sessions.snapshot": (
+TARGETS: Mapping[str, Target] = {
+    "plugin.sessions.answer": Target(desk.decode_answer, (desk.encode(desk.Page((desk.view(_SESSION),), -1))[4:],)),
+    "plugin.sessions.frames": Target(_frames, (desk.encode(desk.List()) + desk.encode(desk.Revoke("host", "h")),)),
+    "plugin.sessions.question": Target(desk.decode_question, (desk.encode(desk.List(principal="p"))[4:],)),
+    "plugin.sessions.snapshot": Target(
         lambda data: list(open_snapshot([data], gateway="g", generation=1, key=_KEY)),
         (_sealed(),),
     ),

@@ -15,8 +15,9 @@ from msgspec import structs
 
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import step_up_challenge
-from ringfence.plugin.errors import EVIDENCE_MALFORMED, REQUEST_REPLAYED, GateError
+from ringfence.plugin.errors import REQUEST_REPLAYED, GateError
 from ringfence.plugin.hosts.port import Inbound
+from ringfence.plugin.identity.errors import EVIDENCE_MALFORMED
 from ringfence.plugin.identity.port import Binding, Proven
 from ringfence.plugin.pipeline.docket import Decided, Docket
 from ringfence.plugin.pipeline.entry import Entry

@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from ringfence import httpsig
@@ -27,19 +26,12 @@ from ringfence.keystore import index
 from ringfence.plugin.config import GatewayConfig
 from ringfence.policies import cases, tokens
 from ringfence.trust import keys, store
+from tests.fuzz.target import Target
 
 _KEY = bytes(32)
 _RECIPIENT = envelope.RecipientKey(*kem("X-Wing").generate())
 _OPENING = envelope.PostQuantumKeys((_RECIPIENT,))
 _SEALED = envelope.seal_envelope(envelope.PostQuantum(_RECIPIENT.public), b"plaintext")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One decoder, with inputs to start from."""
-
-    decode: Callable[[bytes], object]
-    seeds: tuple[bytes, ...] = (b"",)
 
 
 _COMMANDS = (
@@ -163,9 +155,3 @@ TARGETS: Mapping[str, Target] = {
     "trust.keys": Target(lambda data: keys.unarmour(keys.PUBLIC, data)),
     "trust.store": Target(lambda data: store.parse(data, "fuzz"), (b"version = 1\n",)),
 }
-
-
-def one_input(target: Target, data: bytes) -> None:
-    """Decodes `data`; anything but a result or a `RingfenceError` is a finding."""
-    with contextlib.suppress(RingfenceError):
-        target.decode(data)
