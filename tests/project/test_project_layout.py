@@ -12,7 +12,7 @@ ROOTS = ("foundation", "attestation", "policies", "agent", "plugin")
 CHECKED = (*ROOTS, "tests", "tools", "docs", "packaging", ".ci")
 LONGEST = 400
 # A file past the limit stands here with its reason.
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {"docs/errors.md": "one page for every code there is"}
 # Put together here, so that this file does not hold the words it looks for.
 UNFINISHED = ("TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error", "mark.x" + "fail", "mark.sk" + "ip")
 TEXT = {".py", ".pyi", ".md", ".toml", ".c", ".h", ".cpp", ".hip", ".proto", ".cedar", ".cedarschema", ".sh", ".ini"}

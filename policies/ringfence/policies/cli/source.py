@@ -65,9 +65,9 @@ def naming(name: str) -> Iterator[None]:
 
 def decider(bundle: Bundle) -> Decider:
     """What these commands decide with."""
-    from ringfence.policies.engine import CedarDecider
+    from ringfence.policies.compiled.decider import CompiledDecider
 
-    return CedarDecider(bundle)
+    return CompiledDecider(bundle)
 
 
 def write_file(path: Path, text: str, field: str) -> None:

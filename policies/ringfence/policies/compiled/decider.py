@@ -14,6 +14,17 @@ from ringfence.policies.decision import Action, CommonContext, Query, Verdict
 from ringfence.policies.engine import CedarDecider
 
 
+class _Programs(dict[type[CommonContext], Decide]):
+    """What decides for each type of context; one that is derived from another is decided like it."""
+
+    def __missing__(self, kind: type[CommonContext]) -> Decide:
+        for base in kind.__mro__[1:]:
+            if base in self:
+                self[kind] = self[base]
+                return self[kind]
+        raise KeyError(kind)
+
+
 class CompiledDecider:
     """Decides queries by one bundle, as `CedarDecider` does. Safe to share between threads."""
 
@@ -25,10 +36,10 @@ class CompiledDecider:
             raise AssertionError("compiling ends with what came of it")
         self._digest = bundle.digest
         self._uncovered = compiled.uncovered
-        self._programs: dict[type[CommonContext], Decide] = dict(compiled.programs)
+        self._programs = _Programs(compiled.programs)
         if compiled.uncovered:
             oracle = CedarDecider(bundle)
-            self._programs = {action.context_type: oracle.decide for action in Action}
+            self._programs = _Programs({action.context_type: oracle.decide for action in Action})
 
     @property
     def bundle_digest(self) -> str:
