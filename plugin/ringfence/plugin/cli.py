@@ -12,6 +12,7 @@ from ringfence.errors import BAD_ARGUMENT, UsageError
 
 ACTIONS: Final[Mapping[str, str]] = {
     "approve": "ringfence.plugin.identity.approve_cli",
+    "endorse": "ringfence.plugin.endorse_command",
     "explain": "ringfence.plugin.explain_command",
     "revoke": "ringfence.plugin.sessions.revoke_cli",
     "sessions": "ringfence.plugin.sessions.sessions_cli",

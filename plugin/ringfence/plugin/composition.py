@@ -23,6 +23,7 @@ from ringfence.plugin.browsers import Browsers
 from ringfence.plugin.config import GatewayConfig, Opened
 from ringfence.plugin.device.reputation import BetaReputation
 from ringfence.plugin.device.score import Posture, score
+from ringfence.plugin.endorsing import Endorsements
 from ringfence.plugin.gate import Gate
 from ringfence.plugin.host import DeviceTrust
 from ringfence.plugin.identifying import Identification, identification
@@ -30,7 +31,7 @@ from ringfence.plugin.keeper import Keeper
 from ringfence.plugin.link import HostLink, Verifier
 from ringfence.plugin.past import Past
 from ringfence.plugin.pipeline.browsing import BrowsingPipeline
-from ringfence.plugin.pipeline.demands import AccessDemand, Granted, JobDemand, Upstream
+from ringfence.plugin.pipeline.demands import AccessDemand, Granted, JobDemand, Signers, Upstream, no_signers
 from ringfence.plugin.pipeline.factors import FactorPipeline
 from ringfence.plugin.pipeline.means import Means, no_browsers
 from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
@@ -165,7 +166,7 @@ def compose(
         limits=SessionLimits(limits.session_lifetime_s, config.sessions.idle_s),
         shares=shares,
     )
-    requests = RequestPipeline(means, JobDemand(gateway=signer.key_id, random=random))
+    requests = RequestPipeline(means, JobDemand(gateway=signer.key_id, random=random, signers=_signers(config, opened)))
     gate = Gate(
         signer=signer,
         opening=opening,
@@ -262,6 +263,14 @@ def _protection(config: GatewayConfig, key: bytes) -> Callable[[str, Sequence[tu
         return no_browsers
     origin, forgery = config.sign_in.origin, forgery_key(key)
     return lambda method, headers: csrf.protect(method, headers, key=forgery, origin=origin)
+
+
+def _signers(config: GatewayConfig, opened: Opened) -> Signers:
+    """Who vouches for modules; without a folder of endorsements, nobody."""
+    settings = config.endorsements
+    if settings is None:
+        return no_signers
+    return Endorsements(settings.folder, opened.trust, group=settings.group).signers
 
 
 def _regions(path: Path | None) -> Regions:

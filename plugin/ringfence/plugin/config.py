@@ -17,6 +17,7 @@ from ringfence.crypto.kems import AdditionalShareKemName
 from ringfence.plugin.builtin.address import ListenAddress
 from ringfence.plugin.config_tables import EXAMPLE as TABLES
 from ringfence.plugin.config_tables import (
+    EndorsementSettings,
     HostsSettings,
     PolicySettings,
     PolicySource,
@@ -164,6 +165,7 @@ risk_ceiling = 90                             # a risk score from 0 to 100 that 
     upstreams: dict[UpstreamName, UpstreamSettings] = {}
     hosts: HostsSettings = HostsSettings()
     identity: IdentitySettings = IdentitySettings()
+    endorsements: EndorsementSettings | None = None
     sign_in: SignInSettings | None = None
     networks: Path | None = None
     risk: RiskSettings = RiskSettings()

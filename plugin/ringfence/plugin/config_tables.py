@@ -89,6 +89,13 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loading: LoadingSettings = LoadingSettings()
 
 
+class EndorsementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Statements that vouch for modules: the folder that they are in, and the group that their signers are in."""
+
+    folder: Path
+    group: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = "module-signers"
+
+
 class SocketsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The sockets of the operator's commands; without one its commands do not work."""
 

@@ -13,8 +13,9 @@ import pytest
 from ringfence.crypto import COMPOSITE
 from ringfence.errors import RingfenceError, UsageError
 from ringfence.plugin.identity import approvals, approve_cli
-from ringfence.plugin.identity.approval_folder import MAX_FILES, ApprovalFolder
+from ringfence.plugin.identity.approval_folder import ApprovalFolder
 from ringfence.plugin.identity.errors import IdentityError
+from ringfence.plugin.identity.statement_folder import MAX_FILES
 from ringfence.trust import KeyPair, Pin, Role, TrustError, TrustList, generate
 from ringfence.trust.errors import MISSING_FILE
 from tests.plugin.identity.certificates import NOW

@@ -24,11 +24,11 @@ Outcome_co = TypeVar("Outcome_co", covariant=True)
 _LEVELS: Final = {level: level.value for level in Level}
 _RESULTS: Final = {result: result.value for result in ResultType}
 
-Signers = Callable[[str], tuple[str, ...]]
-"""The pinned signers who vouch for the module with a digest in hex, sorted."""
+Signers = Callable[[str, int], tuple[str, ...]]
+"""The pinned signers who vouch for the module with a digest in hex at a time in seconds, sorted."""
 
 
-def no_signers(_digest: str) -> tuple[str, ...]:
+def no_signers(_digest: str, _now: int) -> tuple[str, ...]:
     """Nobody vouches for any module."""
     return ()
 
@@ -73,7 +73,7 @@ class Demand(Protocol[Ask, Outcome_co]):
         """What is acted on: a host, or an upstream's name."""
         ...
 
-    def query(self, shown: Shown, session: Session, host: Attested, common: Common) -> tuple[Query, Ask]:
+    def query(self, shown: Shown, session: Session, host: Attested, common: Common, now: int) -> tuple[Query, Ask]:
         """What the policies are asked, from what is common to all actions, and what was read for it."""
         ...
 
@@ -106,7 +106,9 @@ class JobDemand:
         """The host."""
         return host.agent
 
-    def query(self, shown: Shown, session: Session, host: Attested, common: Common) -> tuple[Query, JobStatement]:
+    def query(
+        self, shown: Shown, session: Session, host: Attested, common: Common, now: int
+    ) -> tuple[Query, JobStatement]:
         """The question, and the job's statement.
 
         Raises `integrity.body_hidden`, `job.malformed`, `integrity.foreign_job`.
@@ -143,7 +145,7 @@ class JobDemand:
             _LEVELS[statement.level],
             _RESULTS[statement.result],
             module,
-            self._signers(module),
+            self._signers(module, now),
         )
         return Query(session.principal, session.groups, Action.SUBMIT_JOB, host.agent, context), statement
 
@@ -191,9 +193,9 @@ class AccessDemand:
         del host
         return self._name
 
-    def query(self, shown: Shown, session: Session, host: Attested, common: Common) -> tuple[Query, None]:
+    def query(self, shown: Shown, session: Session, host: Attested, common: Common, now: int) -> tuple[Query, None]:
         """The question."""
-        del host
+        del host, now
         target = shown.target
         context = AccessContext(
             *common,

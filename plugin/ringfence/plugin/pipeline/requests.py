@@ -90,7 +90,7 @@ class RequestPipeline(Generic[Ask, Outcome]):
         )
         if session.bundle_digest != docket.bundle_digest:
             session = permitted_still(means, session, common)
-        query, ask = demand.query(shown, session, attested, common)
+        query, ask = demand.query(shown, session, attested, common, now)
         apply_policy(means.decider, docket, query)
         docket.begin("grant")
         means.sessions.touch(session.name, now=now)
