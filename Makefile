@@ -36,8 +36,9 @@ conformance: setup ## run the public suites by level (ARGS="--spec DIR --wasi DI
 soak: setup ## run a hundred thousand jobs through one sandbox and look whether anything stays (ARGS="--jobs 2000")
 	$(RUN) tools/soak.py --jobs 100000 $(ARGS)
 
-fuzz: setup ## fuzz every decoder of untrusted bytes for ten minutes (ARGS="--seconds 3600 httpsig")
+fuzz: setup ## fuzz every decoder of untrusted bytes for ten minutes, and the policy engine (ARGS="--seconds 3600 httpsig")
 	$(RUN) tools/fuzz.py $(ARGS)
+	$(RUN) -m tools.fuzz_policies
 
 generate: setup ## write the generated code and the kernel catalogue anew
 	$(RUN) tools/generate_proto.py

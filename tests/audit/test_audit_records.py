@@ -27,7 +27,7 @@ from ringfence.audit import (
     Suppression,
     Threat,
 )
-from ringfence.audit.kinds import KINDS, Count, DecisionV1, Digest, Fact, Identifier, Position, Resource
+from ringfence.audit.kinds import KINDS, Count, DecisionV1, Digest, Fact, Identifier, Position, Resource, Shadow
 from ringfence.audit.merkle import leaf_hash
 from ringfence.audit.records import (
     GENESIS,
@@ -62,6 +62,7 @@ RECORDS: tuple[Record, ...] = (
     Pool(event="written", pool="p1", session="s1", principal="alice", job_id="j1", epoch=3, offset=4096, length=64),
     Suppression(code="httpsig.missing", source="198.51.100.7", refusals=3),
     Threat(event="replay-storm", against="source", subject="198.51.100.7", count=40, reaction="lock-out", until=9),
+    Shadow(principal="p", action="Access", resource="service", enforced="allow", verdict="deny", bundle_digest=DIGEST),
     DecisionV1(decision_id="d0", pipeline="session", verdict="allow"),
     Operator(event="started", component="agent"),
 )

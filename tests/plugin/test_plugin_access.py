@@ -19,7 +19,7 @@ from ringfence.errors import RingfenceError
 from ringfence.plugin.errors import StepUpError
 from ringfence.plugin.host import Attested, plain_trust
 from ringfence.plugin.hosts.port import NO_CHANNEL, Channel, Inbound, Unseen
-from ringfence.plugin.pipeline.cookies import CSRF_FIELD, SESSION_COOKIE, csrf_token, session_cookie
+from ringfence.plugin.pipeline.cookies import session_token
 from ringfence.plugin.pipeline.demands import AccessDemand, Permitted, Upstream
 from ringfence.plugin.pipeline.docket import Decided
 from ringfence.plugin.pipeline.means import Means
@@ -29,6 +29,9 @@ from ringfence.plugin.risk.assessor import Assessor
 from ringfence.plugin.risk.settings import RiskSettings
 from ringfence.plugin.sessions.port import Session
 from ringfence.plugin.sessions.store import MemorySessions
+from ringfence.plugin.signin import csrf
+from ringfence.plugin.signin.cookies import FORGERY
+from ringfence.plugin.signin.cookies import SESSION as SESSION_COOKIE
 from ringfence.plugin.threats.calm import Calm
 from ringfence.policies import AccessContext, Query, Verdict
 from ringfence.trust import KeyPair, Pin, Role, TrustList
@@ -38,6 +41,8 @@ CLIENT, AGENT, VERIFIER = (KeyPair(*COMPOSITE.generate()) for _ in range(3))
 KEY = bytes(range(32))
 TARGET = httpsig.Target("POST", "Service.example", "/a/b", "?c=d")
 THUMBPRINT = "a" * 64
+FORGERY_KEY = bytes(reversed(range(32)))
+ORIGIN = "https://service.example"
 BUNDLE = "b" * 64
 
 
@@ -116,6 +121,7 @@ class Gateway:
                 ceiling=90,
                 ticks_ns=itertools.count(0, 5000).__next__,
                 random=secrets.token_bytes,
+                protect=lambda method, headers: csrf.protect(method, headers, key=FORGERY_KEY, origin=ORIGIN),
             ),
             AccessDemand(Upstream("service", tenant="acme", verifies_body=verifies_body)),
         )
@@ -246,11 +252,18 @@ def test_changed_policies_keep_a_session_that_they_would_open() -> None:
     assert gateway.sessions.find("session", now=NOW).bundle_digest == BUNDLE
 
 
+def cookies(gateway: Gateway) -> tuple[str, str]:
+    """The values of the session's and of the forgery token's cookie."""
+    session = f"session.{session_token(gateway.session.key)}"
+    return session, csrf.token(FORGERY_KEY, session, bytes(csrf.SALT_BYTES))
+
+
 def browser(
     gateway: Gateway, method: str = "GET", body: bytes | Unseen = Unseen.ABSENT, *, fields: dict[str, str] | None = None
 ) -> Inbound:
     target = httpsig.Target(method, "service.example", "/a")
-    cookie = f"theme=dark; {SESSION_COOKIE}=session.{session_cookie(gateway.session.key)}"
+    session, forgery = cookies(gateway)
+    cookie = f"theme=dark; {SESSION_COOKIE}={session}; {FORGERY}={forgery}"
     headers = {"cookie": cookie} | (fields or {})
     return Inbound(target, list(headers.items()), "192.0.2.1", "service", body)
 
@@ -270,11 +283,7 @@ def test_a_browser_shows_its_cookie() -> None:
 
 
 def unsafe(gateway: Gateway) -> dict[str, str]:
-    return {
-        CSRF_FIELD: csrf_token(gateway.session.key),
-        "origin": "https://service.example",
-        "sec-fetch-site": "same-origin",
-    }
+    return {csrf.FIELD: cookies(gateway)[1], "origin": ORIGIN, "sec-fetch-site": "same-origin"}
 
 
 @pytest.mark.parametrize(
@@ -286,14 +295,22 @@ def unsafe(gateway: Gateway) -> dict[str, str]:
         {"origin": "null"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
-        {CSRF_FIELD: "wrong"},
-        {CSRF_FIELD: ""},
+        {csrf.FIELD: "wrong"},
+        {csrf.FIELD: ""},
     ],
 )
 def test_another_site_cannot_make_a_browser_do_something(fields: dict[str, str]) -> None:
     gateway = browser_gateway()
     sent = unsafe(gateway) | fields if fields else {}
-    refused(gateway.ask(browser(gateway, "POST", fields=sent)), "session.csrf")
+    refused(gateway.ask(browser(gateway, "POST", fields=sent)), "signin.request_forged")
+
+
+def test_a_browser_in_which_nobody_has_shown_a_key_reaches_nothing() -> None:
+    gateway = Gateway(factors=(("cookie", 0), ("oidc", 0)))
+    error = refused(gateway.ask(browser(gateway)), "policy.step_up_required")
+    assert isinstance(error, StepUpError)
+    assert error.missing == ("webauthn",)
+    assert gateway.policies.queries == []
 
 
 def test_neither_proof_stands_for_the_other() -> None:
@@ -307,11 +324,11 @@ def test_neither_proof_stands_for_the_other() -> None:
     ("cookie", "code"),
     [
         (f"{SESSION_COOKIE}=session.{'A' * 43}", "session.foreign"),
-        (f"{SESSION_COOKIE}=session.{session_cookie(bytes(32))}", "session.foreign"),
-        (f"{SESSION_COOKIE}=other.{session_cookie(KEY)}", "session.unknown"),
-        (f"{SESSION_COOKIE}=session", "gateway.headers_malformed"),
-        (f"{SESSION_COOKIE}=a.{'A' * 43}; {SESSION_COOKIE}=b.{'A' * 43}", "gateway.headers_malformed"),
-        (f"x={'a' * 8192}; {SESSION_COOKIE}=session.{session_cookie(KEY)}", "gateway.headers_malformed"),
+        (f"{SESSION_COOKIE}=session.{session_token(bytes(32))}", "session.foreign"),
+        (f"{SESSION_COOKIE}=other.{session_token(KEY)}", "session.unknown"),
+        (f"{SESSION_COOKIE}=session", "session.foreign"),
+        (f"{SESSION_COOKIE}=a.{'A' * 43}; {SESSION_COOKIE}=b.{'A' * 43}", "signin.cookies_malformed"),
+        (f"x={'a' * 8192}; {SESSION_COOKIE}=session.{session_token(KEY)}", "signin.cookies_too_large"),
         ("theme=dark", "integrity.signature_missing"),
     ],
 )

@@ -8,8 +8,9 @@ import pytest
 from ringfence.errors import Code, Kind
 from ringfence.plugin.answers import CODE_FIELD, DECISION_FIELD, challenge, refusal
 from ringfence.plugin.api import PROBLEM, Problem, StageView
-from ringfence.plugin.errors import STEP_UP_REQUIRED, THREAT_LOCKED, GateError, LimitedError, StepUpError
+from ringfence.plugin.errors import STEP_UP_REQUIRED, GateError, LimitedError, StepUpError
 from ringfence.plugin.hosts.port import Answer
+from ringfence.plugin.threats.errors import LOCKED_OUT
 
 
 def problem(answer: Answer) -> Problem:
@@ -47,5 +48,5 @@ def test_a_step_up_names_the_missing_factors_as_rfc_9470_does() -> None:
 
 
 def test_a_lock_out_says_how_long_it_lasts() -> None:
-    answer = refusal(LimitedError(THREAT_LOCKED, "Wait.", retry_after_s=37))
+    answer = refusal(LimitedError(LOCKED_OUT, "Wait.", retry_after_s=37))
     assert (answer.status, dict(answer.headers)["retry-after"]) == (429, "37")

@@ -142,7 +142,8 @@ def test_evidence_is_taken_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\xc1", msgspec.msgpack.encode({}), msgspec.msgpack.encode({str(n): b"" for n in range(9)}), b"\x81"]
+    "body",
+    [b"", b"\xc1", msgspec.msgpack.encode({}), msgspec.msgpack.encode({str(n): b"" for n in range(10)}), b"\x81"],
 )
 def test_evidence_that_does_not_parse_is_refused(body: bytes) -> None:
     refused(Gateway().pipeline.begin(request(body), now=NOW), "integrity", "identity.evidence_malformed")

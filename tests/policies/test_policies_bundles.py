@@ -10,22 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ringfence.policies import Action, DeviceStatus, JobContext, Query, SessionContext
+from ringfence.policies import Action, Context, DeviceStatus, JobContext, Query, SessionContext
+from ringfence.policies.analysis.coverage import measure
 from ringfence.policies.bundle import Bundle
-from ringfence.policies.cases import BASE_JOB, BASE_SESSION, run_cases
+from ringfence.policies.cases import BASE_ACCESS, BASE_JOB, BASE_SESSION, run_cases
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.errors import UNKNOWN_BUNDLE, PolicyError
 from ringfence.policies.folder import bundled, load_bundle, open_bundled
 
 DEMO = Path(__file__).parents[2] / "plugin/ringfence/client/demo_data/policy"
-GROUPS = ("clients", "job-submitters", "quantum-users", "demo")
+GROUPS = ("clients", "job-submitters", "quantum-users", "service-users", "demo")
 BUNDLES = {name: open_bundled(name) for name in bundled()} | {"demo": load_bundle(DEMO)}
 DEFAULT = CedarDecider(BUNDLES["default"])
+SHARED = {policy.id for policy in BUNDLES["default"].policies}
+# What every shipped bundle is content with.
+SIGNED_JOB = replace(BASE_JOB, module_signers=("release",))
 POLICIES = [
     pytest.param(name, policy.id, id=f"{name}-{policy.id}")
     for name, bundle in BUNDLES.items()
     for policy in bundle.policies
-    if name != "demo" or policy.id.startswith("demo-")
+    if name == "default" or policy.id not in SHARED
 ]
 LONG = st.integers(0, 2**63 - 1)
 
@@ -98,9 +102,14 @@ def test_no_policy_can_be_removed_unnoticed(name: str, policy: str) -> None:
 
 
 @pytest.mark.parametrize("name", bundled())
-@pytest.mark.parametrize("context", [BASE_SESSION, BASE_JOB], ids=["session", "job"])
-def test_shipped_bundles_refuse_an_unattested_host(name: str, context: SessionContext | JobContext) -> None:
-    action = Action.OPEN_SESSION if isinstance(context, SessionContext) else Action.SUBMIT_JOB
+@pytest.mark.parametrize("action", Action)
+def test_shipped_bundles_refuse_an_unattested_host(name: str, action: Action) -> None:
+    contexts: dict[Action, Context] = {
+        Action.OPEN_SESSION: BASE_SESSION,
+        Action.SUBMIT_JOB: SIGNED_JOB,
+        Action.ACCESS: BASE_ACCESS,
+    }
+    context = contexts[action]
     attested = Query("alice", GROUPS, action, "gpu-1", context)
     unattested = replace(attested, context=replace(context, device_status=DeviceStatus.NONE))
     decider = CedarDecider(open_bundled(name))
@@ -151,3 +160,36 @@ def test_unknown_shipped_name_is_refused(name: str) -> None:
     with pytest.raises(PolicyError) as caught:
         open_bundled(name)
     assert caught.value.code is UNKNOWN_BUNDLE
+
+
+def test_shipped_bundles_are_joined_in_any_order(tmp_path: Path) -> None:
+    others = [name for name in bundled() if name != "default"]
+    assert set(others) == {
+        "attested-hosts",
+        "break-glass",
+        "kernel-signers",
+        "maintenance-windows",
+        "quantum-access",
+        "quotas",
+        "tenant-isolation",
+    }
+    joined = []
+    for number, names in enumerate((others, [*reversed(others), "default"])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        manifest = f'name = "all"\nversion = 1\ndescription = "all of them"\nextends = {names!r}\n'
+        (folder / "manifest.toml").write_text(manifest)
+        joined.append({policy.id for policy in load_bundle(folder).policies})
+    assert joined[0] == joined[1] == {policy.id for name in bundled() for policy in BUNDLES[name].policies}
+
+
+def test_every_condition_of_a_shipped_bundle_is_seen_both_ways() -> None:
+    for name in bundled():
+        own = {policy.id for policy in BUNDLES[name].policies} - (SHARED if name != "default" else set())
+        missing = [
+            f"{name}: {policy.policy.id}: {one.text}"
+            for policy in measure(BUNDLES[name], own).policies
+            for one in policy.conditions
+            if not one.full
+        ]
+        assert missing == []

@@ -113,7 +113,7 @@ def test_oracle_decides_even_where_telling_fails(default: Bundle, faulty: Compil
     assert guarded.decide(QUERY) == CedarDecider(default).decide(QUERY)
 
 
-def test_sampling_is_as_often_as_asked(default: Bundle) -> None:
+def test_sampling_is_as_often_as_asked() -> None:
     @dataclass
     class Counting:
         asked: int = 0

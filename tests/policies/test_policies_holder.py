@@ -15,7 +15,7 @@ from ringfence.policies.compiled.guarded import Guard, GuardSettings
 from ringfence.policies.decision import Action, Decider, Query, Verdict
 from ringfence.policies.errors import BAD_SYNTAX, ROLLED_BACK, PolicyError
 from ringfence.policies.folder import open_bundled
-from ringfence.policies.holder import BundleHolder, HolderSettings, ShadowDecision, guarded_engine, paced
+from ringfence.policies.holder import DEFAULTS, BundleHolder, HolderSettings, ShadowDecision, guarded_engine, paced
 
 QUERY = Query("alice", ("clients",), Action.OPEN_SESSION, "gpu-1", BASE_SESSION)
 ENGINE = guarded_engine(Guard(GuardSettings(), lambda: 0, lambda most: most - 1, lambda _: None))
@@ -40,13 +40,12 @@ class Bench:
     """A holder of a folder, and what it records."""
 
     folder: Folder
-    settings: HolderSettings = HolderSettings()
+    settings: HolderSettings = DEFAULTS
     recorded: list[ShadowDecision] = field(default_factory=list)
 
     def holder(self) -> BundleHolder:
-        return BundleHolder(
-            self.folder.read, ENGINE, paced(time.perf_counter, time.sleep), self.recorded.append, self.settings
-        )
+        pause = paced(time.perf_counter, time.sleep)
+        return BundleHolder(self.folder.read, ENGINE, pause, self.recorded.append, self.settings)
 
 
 def version(number: int, *, forbidding: bool = False) -> Bundle:
@@ -119,7 +118,9 @@ def test_shadow_is_decided_and_recorded_but_not_enforced() -> None:
     holder = bench.holder()
     holder.set_shadow(version(9, forbidding=True))
     assert holder.decide(QUERY) == ALLOWED
-    assert bench.recorded == [ShadowDecision(QUERY, ALLOWED, f"{9:064x}", 9, Verdict(False, ("all",), ()))]
+    [recorded] = bench.recorded
+    assert (recorded.query, recorded.verdict, recorded.shadow) == (QUERY, ALLOWED, Verdict(False, ("all",), ()))
+    assert (recorded.shadow_digest, recorded.shadow_version) == (f"{9:064x}", 9)
     holder.set_shadow(None)
     holder.decide(QUERY)
     assert len(bench.recorded) == 1

@@ -105,6 +105,7 @@ def test_good_bundle_loads(tmp_path: Path) -> None:
         (WHEN + " && ".join(["true"] * 2000) + " };", TOO_COMPLEX, 1),
         (WHEN + "if true then true else " * 8000 + "true };", TOO_COMPLEX, 1),
         (WHEN + "context" + ".risk" * 600 + " };", TOO_COMPLEX, 1),
+        (WHEN + "principal is Ringfence::Client && " * 11 + "true };", TOO_COMPLEX, 1),
         (HEAD + "permit (principal, action, resource) " + "when { true } " * 501 + ";", TOO_COMPLEX, 1),
     ],
 )  # fmt: skip
@@ -234,6 +235,11 @@ def test_extension_keeps_what_it_does_not_remove(tmp_path: Path) -> None:
     [
         ({"manifest.toml": EXTENDS + 'remove = ["nothing"]\n'}, "policy.bad_manifest"),
         ({"manifest.toml": MANIFEST + 'extends = "nothing"\n'}, "policy.unknown_bundle"),
+        ({"manifest.toml": MANIFEST + 'extends = ["quotas", "nothing"]\n'}, "policy.unknown_bundle"),
+        ({"manifest.toml": MANIFEST + 'extends = ["quotas", "quotas"]\n'}, "policy.bad_manifest"),
+        ({"manifest.toml": MANIFEST + f"extends = {[str(number) for number in range(33)]}\n"}, "policy.bad_manifest"),
+        ({"manifest.toml": MANIFEST + 'extends = ["quotas", "default"]\nremove = ["x"]\n'}, "policy.bad_manifest"),
+        ({"manifest.toml": MANIFEST + "extends = [1]\n"}, "policy.bad_manifest"),
         ({"manifest.toml": MANIFEST + 'extends = "../default"\n'}, "policy.unknown_bundle"),
         ({"manifest.toml": EXTENDS, "schema.cedarschema": SCHEMA}, "policy.bad_layout"),
         (

@@ -28,6 +28,7 @@ TREE = Path(__file__).resolve().parents[2]
 README = TREE / "README.md"
 CONFIGURATION = TREE / "docs" / "configuration.md"
 GUESTS = TREE / "docs" / "guests.md"
+POLICIES = TREE / "docs" / "policies.md"
 ARCHITECTURE = TREE / "docs" / "architecture.md"
 STANDS_FOR = {"make demo": f'"{sys.executable}" -m ringfence.cli demo'}
 
@@ -121,6 +122,10 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path: Path) -> None:
 def test_the_configuration_page_sets_up_an_installation_that_runs_a_job() -> None:
     with tempfile.TemporaryDirectory(prefix="rf-docs-") as made:  # short enough for sockets
         play(CONFIGURATION, Path(made))
+
+
+def test_the_policies_page_writes_reviews_and_signs_a_bundle(tmp_path: Path) -> None:
+    play(POLICIES, tmp_path)
 
 
 def test_make_has_every_target_that_the_documents_name() -> None:

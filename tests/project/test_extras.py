@@ -9,12 +9,23 @@ import pytest
 
 _FOREIGN = {
     "client": ("grpc", "google.protobuf", "wasmtime", "numpy", "cedarpy", "uvicorn", "tpm2_pytss", "hip"),
-    "gateway": ("wasmtime", "numpy", "tpm2_pytss", "hip"),
+    "gateway": ("wasmtime", "numpy", "tpm2_pytss", "hip", "z3"),
     "agent": ("cedarpy", "uvicorn", "uvloop", "numpy", "tpm2_pytss", "hip"),
 }
 _MODULES = {
-    "client": ("ringfence.client", "ringfence.cli", "ringfence.trust.cli", "ringfence.audit.cli"),
-    "gateway": ("ringfence.plugin.daemon", "ringfence.plugin.cli", "ringfence.policies.cases"),
+    "client": (
+        "ringfence.client",
+        "ringfence.cli",
+        "ringfence.trust.cli",
+        "ringfence.audit.cli",
+        "ringfence.policies.cli",
+    ),
+    "gateway": (
+        "ringfence.plugin.daemon",
+        "ringfence.plugin.cli",
+        "ringfence.policies.cases",
+        "ringfence.policies.replay",
+    ),
     "agent": ("ringfence.agent.daemon", "ringfence.agent.sandbox.worker", "ringfence.agent.broker.serve"),
 }
 

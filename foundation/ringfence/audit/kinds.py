@@ -231,6 +231,24 @@ class DecisionV1(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fal
     duration_us: Count = 0
 
 
+class Shadow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """A bundle that is only tried out (`bundle_digest`) would have answered otherwise than the one that decides.
+
+    `enforced` is what was done, `verdict` what the bundle in the shadow says, decided by its `policies`.
+    """
+
+    kind: ClassVar[str] = "shadow"
+    schema: ClassVar[int] = 1
+
+    principal: Identifier
+    action: Identifier
+    resource: Resource
+    enforced: Literal["allow", "deny"]
+    verdict: Literal["allow", "deny"]
+    policies: Annotated[tuple[Identifier, ...], msgspec.Meta(max_length=32)] = ()
+    bundle_digest: Digest = ""
+
+
 class Threat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
     """The gateway saw a pattern of attack: `event` names it, `subject` is whom it counts against, `count` how often.
 
@@ -248,7 +266,7 @@ class Threat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, 
     until: Count = 0
 
 
-Record = Decision | DecisionV1 | Session | Attestation | Job | Alert | Pool | Operator | Suppression | Threat
+Record = Decision | DecisionV1 | Session | Attestation | Job | Alert | Pool | Operator | Suppression | Shadow | Threat
 
 TYPES: tuple[type[Record], ...] = (
     Decision,
@@ -260,6 +278,7 @@ TYPES: tuple[type[Record], ...] = (
     Pool,
     Operator,
     Suppression,
+    Shadow,
     Threat,
 )
 KINDS: tuple[str, ...] = tuple(dict.fromkeys(record.kind for record in TYPES))

@@ -1,4 +1,4 @@
-"""Manage the pinned keys of clients, gateways, agents and verifiers; nothing is trusted on first use."""
+"""Manage the pinned keys of clients, daemons, verifiers and policy signers; nothing is trusted on first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ringfence.trust.pins import Pin
 
 MAX_OVERLAP_DAYS = 366
-ROLES = ("client", "gateway", "agent", "verifier")
+ROLES = ("client", "gateway", "agent", "verifier", "policy-signer")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ class Role(enum.Enum):
     GATEWAY = "gateway"
     AGENT = "agent"
     VERIFIER = "verifier"
+    POLICY_SIGNER = "policy-signer"
 
 
 @dataclass(frozen=True, slots=True)

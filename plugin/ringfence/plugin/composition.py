@@ -33,10 +33,12 @@ from ringfence.plugin.pipeline.factors import FactorPipeline
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
 from ringfence.plugin.pipeline.requests import RequestPipeline
+from ringfence.plugin.policing import PolicyNews
 from ringfence.plugin.replay import MESSAGE_LIFETIME_S, NonceLedger
 from ringfence.plugin.risk import keeping
 from ringfence.plugin.risk.familiarity import Familiarity
-from ringfence.plugin.risk.regions import Regions, parse_networks
+from ringfence.plugin.risk.networks import parse_networks
+from ringfence.plugin.risk.regions import Regions
 from ringfence.plugin.running import Running
 from ringfence.plugin.sessions.ending import Endings
 from ringfence.plugin.sessions.revocations import Revocations
@@ -47,6 +49,7 @@ from ringfence.plugin.threats.detector import Detector
 from ringfence.plugin.threats.events import ThreatEvent
 from ringfence.plugin.threats.watch import Broadcast, DecisionSeen
 from ringfence.policies import DeviceStatus
+from ringfence.policies.holder import BundleHolder
 
 PENDING_THREATS: Final = 4096
 
@@ -79,11 +82,16 @@ class Gatehouse:
     revocations: Revocations
     endings: Endings
     tending: keeping.Keeper
+    detector: Detector
     identification: Identification
     broadcast: Broadcast
     noticed: Noticed
     asserter: SigningAsserter
     published_keys: Callable[[], bytes]
+    policies: BundleHolder
+    policies_name: str
+    reload_s: int
+    news: PolicyNews
 
 
 def compose(
@@ -104,13 +112,14 @@ def compose(
     replay.restore(past.spent, now=_now())
     known = identification(config.identity, trust=opened.trust, behaviour=Familiarity(memory.assessor))
     running = Running()
+    detector = Detector(config.threats, noticed)
     means = Means(
         trust=opened.trust,
         sessions=sessions,
         decider=opened.decider,
         replay=replay,
         risk=memory.assessor,
-        threats=Detector(config.threats, noticed),
+        threats=detector,
         ceiling=limits.risk_ceiling,
         ticks_ns=time.monotonic_ns,
         random=random,
@@ -188,11 +197,16 @@ def compose(
         revocations=revocations,
         endings=endings,
         tending=tending,
+        detector=detector,
         identification=known,
         broadcast=broadcast,
         noticed=noticed,
         asserter=asserter,
         published_keys=lambda: published_keys((issuer.public,)),
+        policies=opened.decider,
+        policies_name=config.policies,
+        reload_s=config.policy.reload_s if "/" in config.policies else 0,
+        news=opened.news,
     )
 
 

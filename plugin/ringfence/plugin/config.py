@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 import msgspec
 
 from ringfence.attestation import ReferenceValues
-from ringfence.config import KeyId, PcrIndex, Sha256, SocketPath, resolved
+from ringfence.config import KeyId, PcrIndex, Sha256, SocketPath
 from ringfence.config.audit_section import EXAMPLE, AuditSettings
 from ringfence.crypto.kems import AdditionalShareKemName
 from ringfence.plugin.builtin.address import ListenAddress
 from ringfence.plugin.config_tables import EXAMPLE as TABLES
 from ringfence.plugin.config_tables import (
     HostsSettings,
+    PolicySettings,
+    PolicySource,
     SessionsSettings,
     SocketsSettings,
     UpstreamName,
@@ -31,31 +35,15 @@ from ringfence.plugin.threats.settings import EXAMPLE as THREATS
 from ringfence.plugin.threats.settings import ThreatSettings
 
 if TYPE_CHECKING:
-    from ringfence.policies import Decider
+    from ringfence.plugin.policing import PolicyNews
+    from ringfence.policies.holder import BundleHolder
     from ringfence.trust import KeyPair
     from ringfence.trust.watch import TrustFile
 
 MIB = 1024 * 1024
+NO_VERSIONS: Final[Mapping[str, int]] = MappingProxyType({})
 TRUST_PATIENCE_S = 0.2
 """How long a look at the trust list holds: a key that is removed stops counting within this time."""
-
-
-class PolicySource(str):
-    """Which policy bundle decides: a shipped one by its name, or, where there is a slash in it, a folder, resolved."""
-
-    __slots__ = ()
-
-    @classmethod
-    def from_text(cls, text: str, folder: Path) -> Self:
-        """The bundle that `text` names in a file in `folder`. Raises `ValueError` where it can be none."""
-        return cls(resolved(text, folder) if "/" in text else text)
-
-    def load(self) -> Decider:
-        """The decider by this bundle. Raises `PolicyError`."""
-        from ringfence.policies.compiled.decider import CompiledDecider
-        from ringfence.policies.folder import load_bundle, open_bundled
-
-        return CompiledDecider(load_bundle(Path(self)) if "/" in self else open_bundled(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +53,8 @@ class Opened:
     signer: KeyPair
     verifier: KeyPair
     trust: TrustFile
-    decider: Decider
+    decider: BundleHolder
+    news: PolicyNews
 
 
 class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -171,6 +160,7 @@ workers = 0                                   # processes that speak HTTP; 0: th
     additional_share_required: bool = False
     audit: AuditSettings = AuditSettings()
     limits: GatewayLimits = GatewayLimits()
+    policy: PolicySettings = PolicySettings()
     sessions: SessionsSettings = SessionsSettings()
     sockets: SocketsSettings = SocketsSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = {}
@@ -182,13 +172,15 @@ workers = 0                                   # processes that speak HTTP; 0: th
     threats: ThreatSettings = ThreatSettings()
     device: DeviceSettings = DeviceSettings()
 
-    def open(self) -> Opened:
+    def open(self, least_versions: Mapping[str, int] = NO_VERSIONS) -> Opened:
         """Loads the keys, the trust list and the policies. Raises `TrustError`, `KeyStoreError` or `PolicyError`.
 
-        The log's second key is looked at and forgotten: only the process that signs with it holds it.
+        `least_versions` are the highest versions of policy bundles that were in force before, by name: none below is
+        taken in. The log's second key is looked at and forgotten: only the process that signs with it holds it.
         """
         from ringfence.attestation.anchoring import configured_anchor
         from ringfence.keystore.signing import load_second_key
+        from ringfence.plugin.policing import PolicyNews, hold_policies
         from ringfence.trust import load_private
         from ringfence.trust.watch import TrustFile
 
@@ -196,4 +188,8 @@ workers = 0                                   # processes that speak HTTP; 0: th
         # The file alone; no TPM is asked.
         configured_anchor(self.audit.anchor.path, "")
         signer, verifier = load_private(self.key), load_private(self.verifier_key)
-        return Opened(signer, verifier, TrustFile(self.trust, patience_s=TRUST_PATIENCE_S), self.policies.load())
+        news = PolicyNews()
+        least = least_versions.get(self.policies, 0)
+        decider = hold_policies(self.policies, self.policy, news, least_version=least)
+        trust = TrustFile(self.trust, patience_s=TRUST_PATIENCE_S)
+        return Opened(signer, verifier, trust, decider, news)

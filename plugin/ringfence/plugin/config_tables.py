@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated, Final, Self
 
 import msgspec
 
-from ringfence.config import SocketPath
+from ringfence.config import SocketPath, resolved
 from ringfence.plugin.hosts.authzen.api import AuthZenSettings
 from ringfence.plugin.hosts.extauthz.settings import ExtAuthzSettings
 from ringfence.plugin.hosts.forwardauth.service import ForwardAuthSettings
 from ringfence.plugin.hosts.spoe.agent import SpoeSettings
+from ringfence.policies.compiled.guarded import GuardSettings
+from ringfence.policies.loading.checked import LoadingSettings
 
 UpstreamName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
 
@@ -23,6 +26,11 @@ verifies_body = false                         # whether it checks a body against
 path = "/run/ringfence/forward-auth.sock"
 peers = ["www-data"]                          # the users that they run as; nobody else is answered
 
+[policy]
+reload_s = 5                                  # how often a folder of policies is looked at; 0: at the start only
+signed = false                                # whether a pinned policy signer must have signed the bundle
+# shadow = "./proposed"                       # a bundle that is tried out: recorded, never enforced
+
 [sessions]
 idle_s = 600                                  # a session without a request for so long ends
 snapshot_s = 300                              # how often sessions are kept for a restart, sealed; 0: never
@@ -31,6 +39,17 @@ snapshot_s = 300                              # how often sessions are kept for 
 admin = "/run/ringfence/gateway-admin.sock"   # `ringfence gateway sessions` and `revoke`
 feed = "/run/ringfence/gateway-feed.sock"     # `ringfence gateway watch`
 """
+
+
+class PolicySource(str):
+    """Which policy bundle: a shipped one by its name, or, where there is a slash in it, a folder, resolved."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_text(cls, text: str, folder: Path) -> Self:
+        """The bundle that `text` names in a file in `folder`. Raises `ValueError` where it can be none."""
+        return cls(resolved(text, folder) if "/" in text else text)
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +73,20 @@ class SessionsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     idle_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 600
     snapshot_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 300
+
+
+class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How policies are taken in. `reload_s`: how often a folder is looked at (0: only at the start). `signed`: only a
+    bundle is loaded that a pinned policy signer has signed. `accept_version`: the version that an operator goes back to
+    by its number (0: none). `shadow`: a bundle that is tried out, decided by and recorded, and never enforced.
+    """
+
+    reload_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 5
+    signed: bool = False
+    accept_version: Annotated[int, msgspec.Meta(ge=0)] = 0
+    shadow: PolicySource | None = None
+    guard: GuardSettings = GuardSettings()
+    loading: LoadingSettings = LoadingSettings()
 
 
 class SocketsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

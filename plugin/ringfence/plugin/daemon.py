@@ -30,16 +30,16 @@ from ringfence.plugin.composition import Gatehouse, compose
 from ringfence.plugin.config import GatewayConfig, Opened
 from ringfence.plugin.doors import open_doors
 from ringfence.plugin.duties import Duties
-from ringfence.plugin.past import Past, read_past
+from ringfence.plugin.past import Past, policies_record, read_past
 from ringfence.plugin.sessions.archive import Archive
 from ringfence.terminal import printable
 
 
 def run(config: GatewayConfig) -> None:
     """Serves until SIGTERM or SIGINT. Raises `RingfenceError` where it cannot start."""
-    opened = config.open()
     past = read_past(config.state / "audit" / "gateway", now=_now())
-    policies = audit.Operator(event="policies", component="gateway", digest=opened.decider.bundle_digest)
+    opened = config.open(past.policies)
+    policies = policies_record(opened.decider, config.policies)
     with (
         _unwound_by_sigterm(),
         _listener(config.listen) as listener,

@@ -11,10 +11,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from ringfence import audit
-from ringfence.audit.kinds import Record, Threat
+from ringfence.audit.kinds import Record, Shadow, Threat
 from ringfence.errors import RingfenceError
 from ringfence.plugin.composition import Gatehouse
 from ringfence.plugin.host import Attested
+from ringfence.plugin.past import policies_record
 from ringfence.plugin.pipeline.reconsider import reconsider
 from ringfence.plugin.sessions.ending import PinRemoved, PrincipalLocked, TrustChanged
 from ringfence.plugin.sessions.port import Ended, Selection, Session
@@ -22,6 +23,7 @@ from ringfence.plugin.sessions.revocations import changed_record, closed_record
 from ringfence.plugin.strangers import WINDOW_S
 from ringfence.plugin.threats.events import Reaction, ThreatEvent
 from ringfence.plugin.threats.watch import SessionEnded, ThreatSeen
+from ringfence.policies.holder import ShadowDecision
 from ringfence.trust import Role
 
 WATCH_S: Final = 0.25
@@ -46,6 +48,8 @@ class Duties:
             house.tending.tend(),
             house.identification.keep_fresh(self._clock, self._tell),
             self.report_suppressed(),
+            self.take_in_policies(),
+            self.record_news(),
             self.record_threats(),
             self.watch_the_world(),
             self.end_sessions(),
@@ -59,11 +63,44 @@ class Duties:
             with contextlib.suppress(audit.AuditError):
                 await self._house.settlement.report_suppressed()
 
+    async def take_in_policies(self) -> None:
+        """Takes a changed bundle in; whatever is wrong with it leaves the one before in force, and is told once."""
+        holder, every_s, said = self._house.policies, self._house.reload_s, ""
+        while every_s:
+            await asyncio.sleep(every_s)
+            try:
+                prepared = await asyncio.to_thread(holder.prepare)
+            except RingfenceError as error:
+                if str(error) != said:
+                    said = str(error)
+                    self._tell(f"the changed policies are not taken in: {said}")
+                continue
+            said = ""
+            if prepared is not None:
+                holder.install(prepared)
+                await self._record(policies_record(holder, self._house.policies_name))
+
+    async def record_news(self) -> None:
+        """Has sampled decisions checked by the oracle, and records what the policies have to tell."""
+        news = self._house.news
+        while True:
+            await asyncio.sleep(WATCH_S)
+            await asyncio.to_thread(self._house.policies.check_sampled)
+            while news.disagreements:
+                found = news.disagreements.popleft()
+                self._tell(
+                    "the compiled policies disagree with cedarpy, which decides from now on; replay the decisions by "
+                    f"the bundle {found.bundle_digest[:16]} since {found.since_s} (`ringfence policy replay`)"
+                )
+            while news.shadows:
+                await self._record(_shadow(news.shadows.popleft()))
+
     async def record_threats(self) -> None:
         """Puts threats on record and into the feed; a principal that is locked out loses its sessions."""
         noticed = self._house.noticed
         while True:
             await asyncio.sleep(WATCH_S)
+            self._house.detector.tick(self._clock())
             while noticed.waiting:
                 event = noticed.waiting.popleft()
                 self._house.broadcast.publish(ThreatSeen.of(event))
@@ -134,6 +171,19 @@ class Duties:
         # Decisions have their own record; without this one the log is full or broken, and they will say so.
         with contextlib.suppress(audit.AuditError):
             await self._house.settlement.record(record)
+
+
+def _shadow(decision: ShadowDecision) -> Shadow:
+    query = decision.query
+    return Shadow(
+        principal=query.principal,
+        action=query.action.value,
+        resource=query.resource,
+        enforced="allow" if decision.verdict.allowed else "deny",
+        verdict="allow" if decision.shadow.allowed else "deny",
+        policies=decision.shadow.policies,
+        bundle_digest=decision.shadow_digest,
+    )
 
 
 def _threat(event: ThreatEvent) -> Threat:

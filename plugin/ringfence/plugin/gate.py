@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from ringfence import audit
 from ringfence.agent.api.jobs import JobStatement
 from ringfence.agent.api.remote import Finished
 from ringfence.crypto import Signer
@@ -26,9 +25,9 @@ from ringfence.plugin.pipeline.facts import live_factors
 from ringfence.plugin.pipeline.opening import OpeningPipeline
 from ringfence.plugin.pipeline.requests import RequestPipeline
 from ringfence.plugin.running import Running
-from ringfence.plugin.sessions.port import Session, SessionStore
+from ringfence.plugin.sessions.port import SessionStore
 from ringfence.plugin.sessions.revocations import Revocations
-from ringfence.plugin.settling import RefusedError, Settlement, with_audit
+from ringfence.plugin.settling import RefusedError, Settlement, opened_record, with_audit
 
 Prove = Callable[[Mapping[str, bytes], Binding, int], Awaitable[Identified]]
 """What pieces of evidence prove of a session's principal. Raises `IdentityError`."""
@@ -87,7 +86,7 @@ class Gate:
         reply, established = opening.responder.finish(self._signer, msgspec.msgpack.encode(parameters), bound)
         session = msgspec.structs.replace(opening.session, key=established.key(REQUEST_KEY))
         try:
-            await self._record_opening(session)
+            await self._settlement.record(opened_record(session))
             # Its principal may have been revoked while it was opened.
             self._revocations.check(session)
             self._sessions.add(session, now=self._now())
@@ -153,18 +152,6 @@ class Gate:
         body = inbound.body if isinstance(inbound.body, bytes) else b""
         remote = self._link.remote
         return await remote.submit(granted.channel, granted.encoded, granted.tag, body, timeout_s=self._job_timeout_s)
-
-    async def _record_opening(self, session: Session) -> None:
-        record = audit.Session(
-            event="opened",
-            session=session.name,
-            principal=session.principal,
-            agent_key_id=session.host,
-            attestation_digest=session.attestation_digest,
-            bundle_digest=session.bundle_digest,
-            expires_at=session.expires_at,
-        )
-        await self._settlement.record(record)
 
     def _now(self) -> int:
         return self._clock_ns() // 1_000_000_000

@@ -15,6 +15,7 @@ from ringfence.errors import RingfenceError
 from ringfence.plugin.api import StageView
 from ringfence.plugin.errors import TOO_MANY_REFUSALS, GateError
 from ringfence.plugin.pipeline.docket import Decided
+from ringfence.plugin.sessions.port import Session
 from ringfence.plugin.strangers import StrangerLimit
 
 Outcome = TypeVar("Outcome")
@@ -91,6 +92,19 @@ class Settlement:
 
     def _since(self, started: int) -> int:
         return (self._ticks_ns() - started) // 1000
+
+
+def opened_record(session: Session) -> audit.Session:
+    """The record of a session that opens."""
+    return audit.Session(
+        event="opened",
+        session=session.name,
+        principal=session.principal,
+        agent_key_id=session.host,
+        attestation_digest=session.attestation_digest,
+        bundle_digest=session.bundle_digest,
+        expires_at=session.expires_at,
+    )
 
 
 def with_audit(decided: Decided[Outcome], waited_us: int) -> tuple[StageView, ...]:

@@ -67,7 +67,7 @@ def assemble(files: Mapping[str, bytes], base_named: Callable[[str], Bundle]) ->
 
     `base_named` gives the bundle of a name, or raises. Raises `PolicyError` with file, line and remedy.
     """
-    _check_limits(files)
+    check_limits(files)
     manifest = read_manifest(files)
     bases = tuple(base_named(name) for name in manifest.bases)
     if bases and SCHEMA in files:
@@ -108,7 +108,8 @@ def bundle_digest(files: Mapping[str, bytes], bases: Sequence[Bundle]) -> str:
     return hashlib.sha256("\n".join(listing).encode()).hexdigest()
 
 
-def _check_limits(files: Mapping[str, bytes]) -> None:
+def check_limits(files: Mapping[str, bytes]) -> None:
+    """Check number and size of a bundle's files; raises `PolicyError` (policy.too_large)."""
     if len(files) > MAX_FILES:
         raise PolicyError(
             TOO_LARGE, f"The bundle has more than {MAX_FILES} files.", field="policies/", hint="Join small files."
@@ -170,7 +171,7 @@ def _schema(text: str) -> cedarpy.Schema:
 
 
 def _policies(files: Mapping[str, bytes], schema: cedarpy.Schema) -> list[Policy]:
-    found = []
+    found: list[Policy] = []
     for path in sorted(path for path in files if path.startswith("policies/")):
         for statement in statements(_text(files, path), path):
             if len(found) == MAX_POLICIES:

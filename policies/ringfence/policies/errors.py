@@ -18,6 +18,10 @@ TOO_LARGE = Code("policy.too_large", Kind.TOO_LARGE)
 TOO_COMPLEX = Code("policy.too_complex", Kind.TOO_LARGE)
 ROLLED_BACK = Code("policy.rolled_back", Kind.CONFLICT)
 BAD_QUERY = Code("policy.bad_query", Kind.INVALID)
+CASES_FAIL = Code("policy.cases_fail", Kind.UNPROCESSABLE)
+UNSIGNED = Code("policy.unsigned", Kind.UNPROCESSABLE)
+BAD_SIGNATURE = Code("policy.bad_signature", Kind.DENIED)
+WRONG_SIGNER = Code("policy.wrong_signer", Kind.DENIED)
 
 
 class PolicyError(RingfenceError):

@@ -45,6 +45,20 @@ def read_files(folder: Traversable) -> dict[str, bytes]:
         ) from error
 
 
+def read_signature(folder: Traversable) -> bytes | None:
+    """The content of a bundle's signature file, None where there is none; `PolicyError` policy.unreadable."""
+    file = folder / SIGNATURE
+    try:
+        return _bytes(file) if file.is_file() else None
+    except OSError as error:
+        raise PolicyError(
+            UNREADABLE,
+            f"The signature cannot be read: {error.strerror}.",
+            field=SIGNATURE,
+            hint="Check the file's mode.",
+        ) from error
+
+
 def bundled() -> tuple[str, ...]:
     """The names of the bundles that Ringfence ships, sorted."""
     return tuple(sorted(entry.name for entry in _shipped().iterdir() if entry.is_dir()))
@@ -132,6 +146,6 @@ def _unexpected(path: str) -> PolicyError:
         BAD_LAYOUT,
         f"The bundle holds {path!r}, which has no meaning there.",
         field=path,
-        hint="A bundle is manifest.toml, schema.cedarschema, policies/*.cedar, tests/*.toml and bundle.sig, and nothing "
-        "else.",
+        hint="A bundle is manifest.toml, schema.cedarschema, policies/*.cedar, tests/*.toml and bundle.sig, and "
+        "nothing else.",
     )

@@ -20,8 +20,8 @@ from ringfence.policies.decision import Query, Verdict
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.errors import ROLLED_BACK, PolicyError
 
-WORK_S: Final = 0.002
-REST_S: Final = 0.0005
+WORK_S: Final = 0.0005
+REST_S: Final = 0.001
 
 
 class HolderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +29,9 @@ class HolderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     least_version: Annotated[int, msgspec.Meta(ge=0)] = 0
     guard: GuardSettings = GuardSettings()
+
+
+DEFAULTS: Final = HolderSettings()
 
 
 class Watched(Protocol):
@@ -88,7 +91,10 @@ def guarded_engine(guard: Guard) -> Engine:
 
 
 def paced(clock_s: Callable[[], float], sleep: Callable[[float], None]) -> Callable[[], None]:
-    """A `pause` that rests for half a millisecond after every two of work, so that another thread waits no longer."""
+    """A `pause` that rests for a millisecond after every half of work.
+
+    So short a burst is seldom interrupted by another process, which would keep the interpreter from who decides.
+    """
     began = clock_s()
 
     def pause() -> None:
@@ -103,8 +109,8 @@ def paced(clock_s: Callable[[], float], sleep: Callable[[float], None]) -> Calla
 class BundleHolder:
     """Decides by the bundle that it holds.
 
-    `prepare` may run on a thread of its own; `install` belongs on the thread that decides, so that no request is decided
-    by one bundle and recorded with the digest of another.
+    `prepare` may run on a thread of its own; `install` belongs on the thread that decides, so that no request is
+    decided by one bundle and recorded with the digest of another.
     """
 
     def __init__(
@@ -113,12 +119,12 @@ class BundleHolder:
         engine: Engine,
         pause: Callable[[], None],
         record: Callable[[ShadowDecision], None],
-        settings: HolderSettings = HolderSettings(),
+        settings: HolderSettings = DEFAULTS,
     ) -> None:
         """Reads the first bundle, which blocks; raises `PolicyError`.
 
-        `pause` gives other threads their turn (`paced`). `record` is told of each
-        decision while there is a shadow; where it raises, so does `decide`, since a decision without its record denies.
+        `pause` gives other threads their turn (`paced`). `record` is told of each decision while there is a shadow;
+        where it raises, so does `decide`, since a decision without its record denies.
         """
         self._source, self._engine, self._pause, self._record = source, engine, pause, record
         # A restart with the version that decided before it is no step back.
@@ -170,7 +176,10 @@ class BundleHolder:
         self._least = prepared.bundle.version
 
     def reload(self, named: int | None = None) -> bool:
-        """Prepare the newest bundle and install it; whether it was another one. It blocks. Raises `PolicyError`."""
+        """Prepare the newest bundle and install it; whether it was another one. It blocks; one at a time.
+
+        Raises `PolicyError`.
+        """
         prepared = self.prepare(named)
         if prepared is not None:
             self.install(prepared)

@@ -8,7 +8,7 @@ and no more: a text that it accepts may still be refused by Cedar.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ringfence.policies.errors import BAD_ANNOTATION, BAD_SCHEMA, BAD_SYNTAX, TOO_COMPLEX, PolicyError
@@ -18,6 +18,8 @@ MAX_NESTING = 64
 """Deepest nesting of brackets in a file; Cedar's parser takes up to 16 KiB of stack a level."""
 MAX_OPERATORS = 500
 """Most operators in one policy: a chain of them becomes a tree of that depth."""
+MAX_TYPE_TESTS = 10
+"""Most `is` in one policy: Cedar evaluates what stands before `is … in` twice, so that nested ones double the time."""
 
 _TOKEN = re.compile(
     r"""
@@ -109,6 +111,12 @@ def statements(text: str, file: str) -> tuple[Statement, ...]:
     return tuple(found)
 
 
+def policy_ids(files: Mapping[str, bytes]) -> frozenset[str]:
+    """The ids of the policies in a bundle's own files (by path inside it); raises `PolicyError` as `statements`."""
+    paths = [path for path in files if path.startswith("policies/")]
+    return frozenset(one.id for path in paths for one in statements(files[path].decode("utf-8", "replace"), path))
+
+
 def _statement(pending: list[Token], text: str, file: str) -> Statement:
     line = pending[0].line
     annotations: dict[str, str] = {}
@@ -135,6 +143,13 @@ def _statement(pending: list[Token], text: str, file: str) -> Statement:
             f"The policy {annotations['id']} has more than {MAX_OPERATORS} operators.",
             field=f"{file}:{line}",
             hint="Split it into several policies, or compare with a set.",
+        )
+    if sum(token.kind == "name" and token.text == "is" for token in rest) > MAX_TYPE_TESTS:
+        raise PolicyError(
+            TOO_COMPLEX,
+            f"The policy {annotations['id']} tests more than {MAX_TYPE_TESTS} types.",
+            field=f"{file}:{line}",
+            hint="Split it into several policies.",
         )
     return Statement(annotations["id"], annotations["description"], rest[0].text, line, text, step_up)
 

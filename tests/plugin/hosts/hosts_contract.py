@@ -16,6 +16,10 @@ from tests.plugin.hosts.hosts_scene import CHALLENGE, TOKEN, Scene, ask, request
 from tests.plugin.hosts.hosts_variants import VARIANTS
 
 
+def _hidden(number: int) -> bytes:
+    return b"GET /hidden%d HTTP/1.1\r\nHost: h.test\r\nConnection: close\r\n\r\n" % number
+
+
 class HostContract:
     """Needs a fixture `scene`, a running host; `conflict` and `busy` are the statuses it gives for 409 and 429."""
 
@@ -161,9 +165,8 @@ class HostContract:
                 assert received.values("host") == [inbound.target.authority], raw
 
     def test_smuggling_shapes_reach_no_upstream_unseen(self, scene: Scene) -> None:
-        hidden = b"GET /hidden HTTP/1.1\r\nHost: h.test\r\n\r\n"
-        size = len(hidden)
-        for framing in (
+        size = len(_hidden(0))
+        framings = (
             b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             b"Content-Length: %d\r\nContent-Length: 0\r\n\r\n" % size,
             b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
@@ -171,13 +174,14 @@ class HostContract:
             b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
             b"Content-Length: +%d\r\n\r\n" % size,
             b"Content-Length: 0, %d\r\n\r\n" % size,
-        ):
-            scene.forget()
-            ask(scene.port, b"POST /open HTTP/1.1\r\nHost: h.test\r\n" + framing + hidden, timeout_s=2)
-            # In this order: what has reached the upstream by now has been shown before.
-            passed = [received.line.split(" ")[1] for received in scene.upstream.received]
-            shown = [inbound.target.path for inbound in scene.gatekeeper.seen]
-            assert passed == shown[: len(passed)], framing
+        )
+        for number, framing in enumerate(framings):
+            raw = b"POST /open%d HTTP/1.1\r\nHost: h.test\r\n%s%s" % (number, framing, _hidden(number))
+            ask(scene.port, raw, timeout_s=2)
+        # In this order: what has reached the upstream by now has been shown before.
+        passed = Counter(received.line.split(" ")[1] for received in scene.upstream.received)
+        shown = Counter(inbound.target.path for inbound in scene.gatekeeper.seen)
+        assert passed <= shown, (passed, shown)
 
     def test_a_huge_header_is_refused(self, scene: Scene) -> None:
         for size in (40_000, 400_000):

@@ -18,7 +18,7 @@ from ringfence.plugin.hosts.http2.errors import LISTEN_FAILED, Http2Error
 from ringfence.plugin.hosts.http2.limits import Http2Limits
 from ringfence.plugin.hosts.http2.listen import take_over
 from ringfence.plugin.hosts.http2.server import GrpcServer
-from tests.plugin.hosts.envoy_h2_wire import METHOD, PREFACE, SETTINGS, Client, call, frame
+from tests.plugin.hosts.envoy_h2_wire import METHOD, PREFACE, SETTINGS, Client, call, frame, setting, u32
 
 REFUSED = Code("test.refused", Kind.EXHAUSTED)
 DEFAULTS = Http2Limits()
@@ -174,6 +174,24 @@ async def test_a_client_that_says_nothing_or_reads_nothing_is_given_up(path: Pat
         silent.close()
         deaf.close()
         del deaf_reader
+
+
+async def ask_on(writer: asyncio.StreamWriter) -> None:
+    for number in range(1, 2000, 2):
+        writer.write(call(number, message=bytes(16_000)))
+        async with asyncio.timeout(1):
+            await writer.drain()
+
+
+async def test_a_client_that_reads_nothing_is_not_read_from(path: Path) -> None:
+    # Else its answers would pile up in this process.
+    async with serving(path, Scripted(), Http2Limits(request_s=60)) as server:
+        _, deaf = await asyncio.open_unix_connection(str(path), limit=1)
+        deaf.write(PREFACE + frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)) + frame(8, 0, 0, u32(2**31 - 1 - 65_535)))
+        with pytest.raises(TimeoutError):
+            await ask_on(deaf)
+        assert server.peers
+        deaf.close()
 
 
 async def test_draining_answers_what_is_under_way_and_a_successor_the_rest(path: Path) -> None:

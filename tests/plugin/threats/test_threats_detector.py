@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringfence.plugin.threats.detector import CLEAR, Detector, admit
-from ringfence.plugin.threats.errors import StandingError
+from ringfence.plugin.errors import LimitedError
+from ringfence.plugin.threats.errors import 
 from ringfence.plugin.threats.events import Pattern, Reaction, ThreatEvent
 from ringfence.plugin.threats.port import Happened, Sighting, Standing, ThreatDetector
 from ringfence.plugin.threats.settings import Rule, ThreatSettings
@@ -212,7 +213,7 @@ def test_a_rate_is_refused_with_when_to_try_again_and_let_through_then() -> None
     standings = [watched.stands(principal="alice") for _ in range(12)]
     assert [standing.retry_after_s for standing in standings] == [0] * 10 + [1, 1]
     assert watched.stands(principal="bob") is CLEAR
-    with pytest.raises(StandingError, match=r"threat\.rate_exceeded") as caught:
+    with pytest.raises(LimitedError, match=r"threat\.rate_exceeded") as caught:
         admit(standings[-1], now=NOW)
     assert caught.value.retry_after_s == 1
     assert caught.value.code.kind.http == 429
@@ -221,7 +222,7 @@ def test_a_rate_is_refused_with_when_to_try_again_and_let_through_then() -> None
 
 
 def test_who_is_locked_out_is_refused_with_when_to_try_again() -> None:
-    with pytest.raises(StandingError, match=r"threat\.locked_out") as caught:
+    with pytest.raises(LimitedError, match=r"threat\.locked_out") as caught:
         admit(Standing(locked_until=NOW + 30), now=NOW)
     assert caught.value.retry_after_s == 30
     standing = Standing(risk=100, step_up="webauthn", locked_until=NOW)

@@ -10,6 +10,7 @@ import pytest
 from ringfence.policies import Action
 from ringfence.policies.analysis.diff import Difference, difference
 from ringfence.policies.analysis.requests import Oracle, as_query
+from ringfence.policies.analysis.unknowns import Unknowns
 from ringfence.policies.bundle import Bundle
 from ringfence.policies.engine import CedarDecider
 
@@ -83,6 +84,28 @@ def test_an_overflow_denies(default: Bundle, added: Add) -> None:
     assert compared(default, added(default, harmless)).equal is True
 
 
+def test_the_first_number_that_overflows_is_found(default: Bundle, added: Add) -> None:
+    # With 0 the sum is the largest number, with 1 it is an error, and nothing else is asked.
+    text = "forbid (principal, action, resource) when { context.now_s < 2 && context.now_s + 9223372036854775807 < 0 };"
+    found = compared(default, added(default, text))
+    assert {one.request.context["now_s"] for one in found.witnesses if one.request.reachable} == {1}
+
+
+def test_a_set_may_hold_a_text_that_nothing_names(default: Bundle, added: Add) -> None:
+    known = ", ".join(f'"{text}"' for text in Unknowns(Action.OPEN_SESSION).texts.known)
+    fixed = 'context.tenant == "" && context.source == "unix" && context.resource_tenant == "" && '
+    fixed += 'context.device_status == "affirming"'
+    text = (
+        'forbid (principal, action == Ringfence::Action::"OpenSession", resource) '
+        f"when {{ {fixed} && !([{known}].containsAll(context.attributes)) }};"
+    )
+    bundle = added(replace(default, policies=()), "permit (principal, action, resource);", "all")
+    (witness,) = compared(bundle, added(bundle, text)).witnesses
+    attributes = witness.request.context["attributes"]
+    assert isinstance(attributes, tuple)
+    assert [f'"{one}"' in known for one in attributes] == [False]
+
+
 def test_the_smallest_number_cannot_be_negated(default: Bundle, added: Add) -> None:
     text = "forbid (principal, action, resource) when { -context.attestation_age_s == 9223372036854775807 + 0 };"
     without = replace(default, policies=tuple(one for one in default.policies if "stale" not in one.id))
@@ -139,6 +162,27 @@ def test_what_cannot_be_told_is_null_and_names_the_policy(default: Bundle, added
     assert found.equal is None
     assert {(item.side, item.policy) for item in found.unclear} == {("before", "more"), ("after", "more")}
     assert all("is_in_range" in item.reason or "ip" in item.reason for item in found.unclear)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "resource.flag",
+        "if context.channel_bound then resource.flag else true",
+        "principal has team",
+        "!(principal has team && principal.team)",
+        '{"a": 1} == {"a": 1}',
+        'principal.hasTag("t")',
+    ],
+)
+def test_what_is_not_understood_is_never_guessed(default: Bundle, added: Add, condition: str) -> None:
+    text = f"forbid (principal, action, resource) when {{ {condition} }};"
+    assert compared(added(default, text), added(default, text)).equal is True
+    assert compared(default, added(default, text)).equal in (None, False)
+
+
+def test_an_action_is_in_no_principal(default: Bundle, added: Add) -> None:
+    assert compared(default, added(default, "forbid (principal, action, resource) when { action in principal };")).equal
 
 
 def test_action_groups_are_those_of_the_schema(default: Bundle, added: Add) -> None:

@@ -90,7 +90,7 @@ def bundles() -> st.SearchStrategy[Bundle]:
 @given(bundle=bundles(), wanted=st.booleans())
 def test_requests_that_the_solver_finds_are_decided_as_it_says(bundle: Bundle, wanted: bool) -> None:
     unknowns = Unknowns(Action.OPEN_SESSION)
-    meaning = decided(subject(bundle), unknowns)
+    meaning = decided(subject(bundle), unknowns, {})
     assert meaning.outside == {}
     allowed = z3.BoolVal(meaning.allowed) if isinstance(meaning.allowed, bool) else meaning.allowed
     question = Question(unknowns, unknowns.schema(), allowed if wanted else z3.Not(allowed))

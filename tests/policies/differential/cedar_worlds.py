@@ -1,4 +1,4 @@
-"""Random worlds of any Cedar: a shape, entities, a policy set with templates, requests, and cedarpy's answers to them."""
+"""Random worlds of any Cedar: entities, a policy set with templates, requests, and cedarpy's answers to them."""
 
 from __future__ import annotations
 

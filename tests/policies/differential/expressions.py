@@ -119,7 +119,10 @@ class Writer:
         if depth <= 0:
             return random.choice(("true", "false"))
         depth -= 1
-        one, two = (lambda kind: self.write(kind, depth)), (lambda kind: (self.write(kind, depth), kind))
+
+        def one(kind: Kind) -> str:
+            return self.write(kind, depth)
+
         match random.randrange(24):
             case 0 | 1 | 2:
                 return f"({one('bool')} && {one('bool')})"
@@ -128,8 +131,8 @@ class Writer:
             case 6 | 7:
                 return f"!({one('bool')})"
             case 8 | 9:
-                left, kind = two(self.kind(2))
-                return f"({left} {random.choice(('==', '!='))} {one(kind)})"
+                kind = self.kind(2)
+                return f"({one(kind)} {random.choice(('==', '!='))} {one(kind)})"
             case 10 | 11 | 12:
                 kind = random.choice(("long", "long", "datetime", "duration"))
                 return f"({one(kind)} {random.choice(('<', '<=', '>', '>='))} {one(kind)})"

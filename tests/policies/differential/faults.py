@@ -10,7 +10,7 @@ from typing import Any
 
 from ringfence.policies.compiled import extensions, shortcuts
 from ringfence.policies.compiled.extensions import DAY_MS, Datetime, Decimal, Duration, Ip
-from ringfence.policies.compiled.operands import Kind
+from ringfence.policies.compiled.operands import Kind, compare
 from ringfence.policies.compiled.operators import OPERATORS, members
 from ringfence.policies.compiled.rules import RULES, Rules
 from ringfence.policies.compiled.shortcuts import SHORTCUTS, comparison
@@ -179,6 +179,6 @@ FAULTS: Mapping[str, Rules] = {
     "typed like is equality": _shortcut(
         "like",
         (Kind.TEXT, Kind.VALUE),
-        lambda names, text, pattern: shortcuts.compare(text.node, ast.Eq(), names.bind(pattern.constant.pieces[0])),
+        lambda names, text, pattern: compare(text.node, ast.Eq(), names.bind(pattern.constant.pieces[0])),
     ),
 }

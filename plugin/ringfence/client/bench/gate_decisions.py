@@ -7,6 +7,7 @@ import gc
 import secrets
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +22,11 @@ from ringfence.crypto.combiner import Bound
 from ringfence.errors import RingfenceError
 from ringfence.plugin.host import Host, Unreachable
 from ringfence.plugin.hosts.port import Inbound
-from ringfence.policies import Decider
-from ringfence.policies.compiled.decider import CompiledDecider
+from ringfence.policies.bundle import Bundle
+from ringfence.policies.compiled.guarded import Disagreement, Guard, GuardedDecider, GuardSettings
 from ringfence.policies.engine import CedarDecider
 from ringfence.policies.folder import open_bundled
+from ringfence.policies.holder import Engine, guarded_engine
 
 CALLERS: Final = 1000
 OPENINGS: Final = 200
@@ -38,11 +40,11 @@ def measure(*, requests: int, sessions: int) -> dict[str, Any]:
 
     Raises `bench.broken` where a stage lets through what it must refuse: a faster gate that is open is no gate.
     """
-    bundle = open_bundled("default")
-    compiled = asyncio.run(_with(CompiledDecider(bundle), requests, sessions))
-    cedarpy = asyncio.run(_with(CedarDecider(bundle), max(1000, requests // 10), sessions))
+    guard = Guard(GuardSettings(), lambda: int(time.time()), secrets.randbelow, _disagreed)
+    compiled = asyncio.run(_with(guarded_engine(guard), requests, sessions))
+    cedarpy = asyncio.run(_with(_cedarpy_alone, max(1000, requests // 10), sessions))
     return {
-        "policies": len(bundle.policies),
+        "policies": len(open_bundled("default").policies),
         "sessions": sessions,
         "decision": compiled["decision"],
         "whole_answer": compiled["answer"],
@@ -52,9 +54,20 @@ def measure(*, requests: int, sessions: int) -> dict[str, Any]:
     }
 
 
-async def _with(decider: Decider, requests: int, sessions: int) -> dict[str, Any]:
+def _cedarpy_alone(bundle: Bundle) -> Iterator[GuardedDecider]:
+    """The engine that a gateway falls back to."""
+    oracle = CedarDecider(bundle)
+    guard = Guard(GuardSettings(every=0), lambda: int(time.time()), secrets.randbelow, _disagreed)
+    yield GuardedDecider(oracle, oracle, guard)
+
+
+def _disagreed(found: Disagreement) -> None:
+    raise _broken("a sampled decision", f"another answer than cedarpy's ({found.query_digest})")
+
+
+async def _with(engine: Engine, requests: int, sessions: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ringfence-bench-") as folder:
-        async with scene(Path(folder), decider, callers=min(CALLERS, sessions), sessions=sessions) as made:
+        async with scene(Path(folder), engine, callers=min(CALLERS, sessions), sessions=sessions) as made:
             return await _measured(made, requests)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +25,11 @@ from ringfence.plugin.config import GatewayConfig, Opened
 from ringfence.plugin.host import Attested, plain_trust
 from ringfence.plugin.hosts.port import Inbound
 from ringfence.plugin.past import read_past
+from ringfence.plugin.policing import PolicyNews
 from ringfence.plugin.sessions.port import Session
 from ringfence.policies import Decider
+from ringfence.policies.folder import open_bundled
+from ringfence.policies.holder import BundleHolder, Engine
 from ringfence.trust import KeyPair, Pin, Role, TrustList, save
 from ringfence.trust.watch import TrustFile
 
@@ -64,15 +68,17 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, decider: Decider, *, callers: int, sessions: int) -> AsyncIterator[Scene]:
-    """The scene in `folder`, decided by `decider`. Sessions are put into the store as opening one would."""
+async def scene(folder: Path, engine: Engine, *, callers: int, sessions: int) -> AsyncIterator[Scene]:
+    """The scene in `folder`, decided by the shipped policies as `engine` makes them. Sessions are put into the store as opening one would."""
     now = int(time.time())
     pairs = tuple(KeyPair(*COMPOSITE.generate()) for _ in range(callers))
     gateway, agent, verifier = (KeyPair(*COMPOSITE.generate()) for _ in range(3))
     pins = [Pin(f"caller-{number}", Role.CLIENT, pair.public, now, _GROUPS) for number, pair in enumerate(pairs)]
     save(folder / "trust.toml", TrustList((*pins, Pin("agent", Role.AGENT, agent.public, now))))
     config = _config(folder, agent.key_id, max(sessions, 1000))
-    opened = Opened(gateway, verifier, TrustFile(folder / "trust.toml", patience_s=0.2, ticks=time.monotonic), decider)
+    news = PolicyNews()
+    decider = BundleHolder(partial(open_bundled, "default"), engine, lambda: None, news.shadow)
+    opened = Opened(gateway, verifier, TrustFile(folder / "trust.toml", patience_s=0.2), decider, news)
     host = _attested(agent, verifier, now)
     with audit.AuditLog.open(
         folder / "audit" / "gateway", gateway, clock_ns=time.time_ns, verify=COMPOSITE.verify

@@ -10,9 +10,9 @@ from ringfence.errors import BAD_ARGUMENT, UsageError
 
 SUMMARY: Final = "decisions by compiled policies beside cedarpy, and hot reload"
 DESCRIPTION: Final = (
-    "Decides one job over and over by ten and by a thousand policies, compiled and by cedarpy in the same run, and by a "
-    "thousand that no index helps with. Then decides without a pause while a thousand policies are reloaded, and gives "
-    "the longest time that one decision had to wait."
+    "Decides one job over and over by ten and by a thousand policies, compiled and by cedarpy in the same run, and by "
+    "a thousand that no index helps with. Then decides a request every half a millisecond while a thousand policies "
+    "are reloaded, and gives the longest time that one of them had to wait."
 )
 DEFAULT_DECISIONS: Final = 20_000
 LEAST_DECISIONS: Final = 200

@@ -7,6 +7,7 @@ import asyncio
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ class Plan:
 
 
 FULL: Final = Plan(turns=20, rounds=16, jobs=300, kills=100, call_rounds=200)
+IDLE_S: Final = 1.0
 QUICK: Final = Plan(turns=1, rounds=2, jobs=3, kills=1, call_rounds=10)
 
 
@@ -147,6 +149,8 @@ def _idle(folder: Path) -> dict[str, Any]:
     _tell("starting an agent")
     with LocalInstallation(folder / "installation") as local:
         local.client().open_session().submit(bytes(wasmtime.wat2wasm(jobs.MINIMAL)), b"")
+        # An idle agent has the process of its next job waiting; the one of this job is replaced a moment after it.
+        time.sleep(IDLE_S)
         processes = memory.held_by(memory.family(local.process("agent").pid))
     _tell("")
     return {

@@ -18,10 +18,9 @@ from ringfence.plugin.errors import (
     RISK_TOO_HIGH,
     SESSION_CAPACITY,
     STEP_UP_REQUIRED,
-    THREAT_LOCKED,
-    THREAT_RATE,
     StepUpError,
 )
+from ringfence.plugin.threats.errors import LOCKED_OUT, RATE_EXCEEDED
 from ringfence.policies import Query
 
 _BLAMELESS: Final = frozenset(
@@ -32,8 +31,8 @@ _BLAMELESS: Final = frozenset(
         RISK_TOO_HIGH,
         SESSION_CAPACITY,
         STEP_UP_REQUIRED,
-        THREAT_LOCKED,
-        THREAT_RATE,
+        LOCKED_OUT,
+        RATE_EXCEEDED,
     }
 )
 _MAX_REASONS: Final = 16

@@ -13,7 +13,7 @@ from ringfence.plugin.errors import (
     GateError,
 )
 from ringfence.plugin.hosts.port import Inbound
-from ringfence.plugin.pipeline.cookies import SESSION_COOKIE, cookie_session, same_site, session_cookie
+from ringfence.plugin.pipeline.cookies import cookie_session, foreign, session_token
 from ringfence.plugin.pipeline.docket import Docket
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.shown import Shown, signed_body, unsigned_body
@@ -77,12 +77,10 @@ class Entry:
         session = self._find(name, now)
         docket.begin("signature")
         _require(session, COOKIE_FACTOR)
-        if not hmac.compare_digest(value, session_cookie(session.key)):
-            raise GateError(
-                SESSION_FOREIGN, "The cookie is not this session's.", field=SESSION_COOKIE, hint="Sign in again."
-            )
+        if not hmac.compare_digest(value, session_token(session.key)):
+            raise foreign()
         _same_channel(session, inbound)
-        same_site(inbound, session.key)
+        self._means.protect(inbound.target.method, inbound.headers)
         return session
 
     def _find(self, name: str, now: int) -> Session:

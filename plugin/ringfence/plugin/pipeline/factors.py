@@ -15,17 +15,20 @@ from msgspec import structs
 
 from ringfence.errors import RingfenceError
 from ringfence.plugin.api import step_up_challenge
-from ringfence.plugin.errors import EVIDENCE_MALFORMED, GateError
+from ringfence.plugin.errors import EVIDENCE_MALFORMED, REQUEST_REPLAYED, GateError
 from ringfence.plugin.hosts.port import Inbound
 from ringfence.plugin.identity.port import Binding, Proven
 from ringfence.plugin.pipeline.docket import Decided, Docket
 from ringfence.plugin.pipeline.entry import Entry
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.pipeline.stages import sight
+from ringfence.plugin.replay import MESSAGE_LIFETIME_S
 from ringfence.plugin.sessions.port import Session
 
 ACTION: Final = "AddFactors"
-MAX_PIECES: Final = 8
+MAX_PIECES: Final = 9
+NONCE: Final = "nonce"
+"""Beside the evidence of a browser's page: what it is bound to, in place of a signature's nonce."""
 MAX_FACTORS: Final = 16
 
 
@@ -81,10 +84,23 @@ class FactorPipeline:
     def _read(self, docket: Docket, inbound: Inbound, now: int) -> Evidence:
         session, presented = self._entry.authenticate(docket, inbound, now)
         shown = self._entry.accept(docket, inbound, session, presented, delegated=False, now=now)
-        nonce = "" if presented is None else presented.nonce
         pieces = read_evidence(shown.body if isinstance(shown.body, bytes) else b"")
+        nonce = self._browser_nonce(session, pieces, now) if presented is None else presented.nonce
         binding = Binding(step_up_challenge(session.name, nonce), inbound.channel.thumbprint, session.principal)
         return Evidence(session, pieces, binding)
+
+    def _browser_nonce(self, session: Session, pieces: dict[str, bytes], now: int) -> str:
+        """A browser signs no request, so its page sends the nonce that its evidence is bound to; it counts once."""
+        nonce = pieces.pop(NONCE, b"").hex()
+        if not 16 <= len(nonce) <= 64 or not pieces:
+            raise GateError(
+                EVIDENCE_MALFORMED, "The evidence has no nonce of 8 to 32 bytes.", field=NONCE, hint="Draw a new one."
+            )
+        until = now + MESSAGE_LIFETIME_S
+        self._means.replay.spend(
+            session.principal, f"{session.name}:{nonce}", until=until, now=now, code=REQUEST_REPLAYED
+        )
+        return nonce
 
     def _add(self, begun: Begun, proven: tuple[Proven, ...], now: int) -> Session:
         # The session may have ended while the evidence was verified.
@@ -96,6 +112,9 @@ class FactorPipeline:
             raise GateError(EVIDENCE_MALFORMED, f"A session has at most {MAX_FACTORS} factors.", field="evidence")
         changed = structs.replace(session, factors=tuple(sorted(factors.items())))
         begun.docket.reasons = tuple(oddity for proof in proven for oddity in proof.oddities)
+        for _ in begun.docket.reasons:
+            # What is odd about a proof that holds, such as a counter that went back, raises the risk as a refusal does.
+            self._means.risk.refused(session.principal, authenticated=True, now=now)
         self._means.sessions.change(changed)
         return changed
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ringfence.crypto.handshake import Random
+from ringfence.plugin.pipeline.cookies import foreign
 from ringfence.plugin.replay import NonceLedger
 from ringfence.plugin.risk.port import RiskAssessor
 from ringfence.plugin.sessions.port import SessionStore
@@ -39,12 +40,18 @@ def no_regions(_source: str) -> str:
     return ""
 
 
+def no_browsers(_method: str, _headers: Sequence[tuple[str, str]]) -> None:
+    """A gateway that signs no browsers in has no sessions with a cookie, and takes none."""
+    raise foreign()
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """The stores, the policies and the looks into the world that the stages need; every one is in memory.
 
     `ceiling` is the risk (1 to 101) that the gateway itself refuses, whatever the policies say. `directory` and
-    `approvals` answer for a principal, `region` for an address, `running` says how many jobs of a principal run.
+    `approvals` answer for a principal, `region` for an address, `running` says how many jobs of a principal
+    run, and `protect` raises where another site may have caused a browser's request.
     """
 
     trust: Callable[[], TrustList]
@@ -60,3 +67,4 @@ class Means:
     approvals: Callable[[str, int], int] = no_approvals
     region: Callable[[str], str] = no_regions
     running: Callable[[str], int] = lambda _principal: 0
+    protect: Callable[[str, Sequence[tuple[str, str]]], None] = no_browsers

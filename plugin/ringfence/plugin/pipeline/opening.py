@@ -157,9 +157,7 @@ class OpeningPipeline:
         self, docket: Docket, greeted: Greeted, draft: Session, host: Attested, activity: Activity, now: int
     ) -> Opening:
         name = self._means.random(16).hex()
-        # The riskier, the sooner it has to prove itself again.
-        lifetime = max(MIN_LIFETIME_S, self._limits.lifetime_s * (100 - activity.risk) // 100)
-        expires_at = min(now + lifetime, host.result.expires_at)
+        expires_at = min(now + lifetime(self._limits, activity), host.result.expires_at)
         responder = greeted.answer(
             self._signer, name=name, expires_at=expires_at, random=self._means.random, shares=self._shares
         )
@@ -173,6 +171,11 @@ class OpeningPipeline:
             expires_at=expires_at,
         )
         return Opening(responder, session, host)
+
+
+def lifetime(limits: SessionLimits, activity: Activity) -> int:
+    """How many seconds a session may live: the riskier, the sooner it has to prove itself again."""
+    return max(MIN_LIFETIME_S, limits.lifetime_s * (100 - activity.risk) // 100)
 
 
 def _claimed(message: bytes) -> str:

@@ -19,7 +19,15 @@ from ringfence.plugin.pipeline.docket import Decided, Docket
 from ringfence.plugin.pipeline.entry import Entry
 from ringfence.plugin.pipeline.facts import common_facts, live_factors
 from ringfence.plugin.pipeline.means import Means
-from ringfence.plugin.pipeline.stages import apply_policy, assess, permitted_still, same_device, sight, trust_device
+from ringfence.plugin.pipeline.stages import (
+    apply_policy,
+    assess,
+    key_bound,
+    permitted_still,
+    same_device,
+    sight,
+    trust_device,
+)
 from ringfence.plugin.sessions.port import Ended, Session
 
 Ask = TypeVar("Ask")
@@ -76,6 +84,7 @@ class RequestPipeline(Generic[Ask, Outcome]):
         activity = assess(means, docket, size=shown.size, drift=attested.trust.drift, now=now)
         docket.begin("policy")
         factors = live_factors(session, now)
+        key_bound(session, factors)
         common = common_facts(
             attested, session, factors, activity, now=now, source=inbound.source, tenant=demand.tenant
         )

@@ -17,10 +17,7 @@ from ringfence.plugin.errors import (
     RISK_TOO_HIGH,
     SESSION_POLICY,
     STEP_UP_REQUIRED,
-    THREAT_LOCKED,
-    THREAT_RATE,
     GateError,
-    LimitedError,
     StepUpError,
 )
 from ringfence.plugin.host import Attested, Host, Unreachable
@@ -28,13 +25,17 @@ from ringfence.plugin.pipeline.docket import Decided, Docket
 from ringfence.plugin.pipeline.facts import Activity, Common
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.risk.port import Features, RiskScore
+from ringfence.plugin.risk.reasons import raised, recorded
 from ringfence.plugin.sessions.port import Ended, Session
+from ringfence.plugin.threats.detector import admit
 from ringfence.plugin.threats.port import Happened, Sighting, Standing
 from ringfence.policies import Action, Decider, Query, SessionContext
 
 SIGNATURE_FACTOR: Final = "signature"
 SESSION_FACTOR: Final = "session-mac"
 COOKIE_FACTOR: Final = "cookie"
+KEY_BOUND: Final = frozenset({SIGNATURE_FACTOR, SESSION_FACTOR, "svid", "webauthn", "device"})
+"""The factors that prove possession of a key. Without one, nobody is anybody, whatever the policies say."""
 
 
 def trust_device(host: Host, *, now: int) -> Attested:
@@ -65,23 +66,36 @@ def same_device(host: Attested, *, agent: str, status: str) -> Attested:
     return host
 
 
+def key_bound(session: Session, factors: tuple[str, ...]) -> None:
+    """Raises `policy.step_up_required` for a session in which nobody has proven to hold a key."""
+    if session.thumbprint or not KEY_BOUND.isdisjoint(factors):
+        return
+    raise StepUpError(
+        STEP_UP_REQUIRED,
+        "Nobody has proven to hold a key in this session.",
+        field="factors",
+        hint="Show a security key in this session, then send the request again.",
+        missing=("webauthn",),
+    )
+
+
 def assess(means: Means, docket: Docket, *, size: int, drift: int, now: int) -> Activity:
     """The risk of a request by the docket's authenticated principal, with what threat detection adds to it.
 
-    Raises `threat.locked_out`, `threat.too_many_requests`, `threat.step_up`, `risk.too_high`.
+    Raises `threat.locked_out`, `threat.rate_exceeded`, `policy.step_up_required`, `risk.too_high`.
     """
     principal, source = docket.principal, docket.source
     standing = means.threats.standing(source="", principal=principal, now=now)
     if standing.locked_until or standing.retry_after_s or standing.step_up:
         _stand(standing, now)
     scored = means.risk.assess(Features(principal, source, docket.action, size, means.region(source), drift, now))
-    score = min(100, scored.score + standing.risk)
+    if standing.risk:
+        scored = raised(scored, standing.risk)
+    score = scored.score
     if score:
-        docket.reasons = tuple(f"{one.feature} +{one.points}" for one in scored.reasons)
-        if standing.risk:
-            docket.reasons += (f"threats +{standing.risk}",)
+        docket.reasons = recorded(scored)
     if score >= means.ceiling:
-        raise _too_risky(scored, score, means.ceiling)
+        raise _too_risky(scored, means.ceiling)
     return Activity(
         risk=score,
         requests_minute=means.risk.requests_minute(principal, now=now),
@@ -101,20 +115,7 @@ def admit_stranger(means: Means, source: str, now: int) -> None:
 
 
 def _stand(standing: Standing, now: int) -> None:
-    if standing.locked_until > now:
-        raise LimitedError(
-            THREAT_LOCKED,
-            "Too much that was refused came from here, so nothing is taken for a while.",
-            hint=f"Wait {standing.locked_until - now} s, then try again once.",
-            retry_after_s=standing.locked_until - now,
-        )
-    if standing.retry_after_s:
-        raise LimitedError(
-            THREAT_RATE,
-            "There are more requests than this gateway takes from one caller.",
-            hint=f"Wait {standing.retry_after_s} s, then send fewer.",
-            retry_after_s=standing.retry_after_s,
-        )
+    admit(standing, now=now)
     if standing.step_up:
         raise StepUpError(
             STEP_UP_REQUIRED,
@@ -198,10 +199,10 @@ def sight(means: Means, decided: Decided[object], now: int, *, claimed: str = ""
     )
 
 
-def _too_risky(scored: RiskScore, score: int, ceiling: int) -> GateError:
+def _too_risky(scored: RiskScore, ceiling: int) -> GateError:
     reasons = "; ".join(reason.text for reason in scored.reasons) or "what was seen of it lately"
     return GateError(
         RISK_TOO_HIGH,
-        f"The risk score is {score}, the gateway's ceiling {ceiling}: {reasons}.",
+        f"The risk score is {scored.score}, the gateway's ceiling {ceiling}: {reasons}.",
         hint="Wait some minutes; the score fades.",
     )

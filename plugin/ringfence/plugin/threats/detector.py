@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Final
 
+from ringfence.plugin.errors import LimitedError
 from ringfence.plugin.risk.bounded import SHARDS, Bounded
 from ringfence.plugin.risk.clock import SteadyClock
 from ringfence.plugin.risk.regions import Network, Regions
-from ringfence.plugin.threats.errors import LOCKED_OUT, RATE_EXCEEDED, StandingError
+from ringfence.plugin.threats.errors import LOCKED_OUT, RATE_EXCEEDED
 from ringfence.plugin.threats.events import Against, Pattern, Reaction, ThreatEvent
 from ringfence.plugin.threats.port import Happened, Sighting, Standing
 from ringfence.plugin.threats.rates import RateLimit
@@ -244,17 +245,17 @@ def _networks(texts: Sequence[str]) -> list[Network]:
 
 
 def admit(standing: Standing, *, now: int) -> Standing:
-    """`standing`, unless it refuses: raises `StandingError` threat.locked_out or threat.rate_exceeded."""
+    """`standing`, unless it refuses: raises `LimitedError` threat.locked_out or threat.rate_exceeded."""
     if standing.locked_until > now:
         left = standing.locked_until - now
-        raise StandingError(
+        raise LimitedError(
             LOCKED_OUT,
             f"Too much from here was refused lately; nothing more is taken for {left} s.",
             retry_after_s=left,
             hint="Wait, and mend what was refused; each further lock-out takes twice as long.",
         )
     if standing.retry_after_s > 0:
-        raise StandingError(
+        raise LimitedError(
             RATE_EXCEEDED,
             "More requests came than the gateway takes.",
             retry_after_s=standing.retry_after_s,

@@ -3,15 +3,6 @@
 from __future__ import annotations
 
 from ringfence.errors import Code, Kind, RingfenceError
-from ringfence.plugin.errors import GateError
-
-
-class StandingError(GateError):
-    """Refused for how somebody stands; `retry_after_s` (at least 1) is when to try again, for Retry-After."""
-
-    def __init__(self, code: Code, message: str, *, retry_after_s: int, hint: str = "") -> None:
-        super().__init__(code, message, hint=hint)
-        self.retry_after_s = retry_after_s
 
 
 class WatchError(RingfenceError):

@@ -99,9 +99,7 @@ class Observer:
                     asked = look(condition)
                     return asked if asked is Outcome.ERROR else look(then if asked is Outcome.TRUE else otherwise)
             name = f"condition{self._numbers[expression]}"
-            seen[expression] = (
-                Outcome.ERROR if name in erring else Outcome.TRUE if name in held else Outcome.FALSE
-            )
+            seen[expression] = Outcome.ERROR if name in erring else Outcome.TRUE if name in held else Outcome.FALSE
             return seen[expression]
 
         scope = f"scope{index}" in held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ringfence.policies.analysis.conditions import Observer, Outcome
@@ -55,12 +56,16 @@ class Coverage:
         return all(one.full for one in self.policies)
 
 
-def measure(bundle: Bundle) -> Coverage:
-    """Runs every case of a bundle and looks at what it exercises."""
+def measure(bundle: Bundle, own: Collection[str]) -> Coverage:
+    """Runs every case of a bundle and looks at what it exercises of the policies in `own`: those it extends have cases
+    of their own.
+    """
     observer = Observer(bundle)
     seen = [observer.observe(case.query) for case in bundle.cases]
     covers = []
     for index, policy in enumerate(bundle.policies):
+        if policy.id not in own:
+            continue
         runs = [observed[index] for observed in seen]
         outcomes: dict[str, set[Outcome]] = {}
         for run in runs:

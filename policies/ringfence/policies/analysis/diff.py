@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ringfence.policies.analysis.logic import every, opposite
-from ringfence.policies.analysis.meaning import Decided, Subject, decided, subject
+from ringfence.policies.analysis.meaning import Decided, Shared, Subject, decided, subject
 from ringfence.policies.analysis.requests import Answer, Asked, Oracle
 from ringfence.policies.analysis.solving import TIMEOUT_MS, Found, Question
 from ringfence.policies.analysis.unknowns import Unknowns
@@ -75,7 +75,8 @@ def difference(before: Bundle, after: Bundle, *, timeout_ms: int = TIMEOUT_MS) -
 
 def _for_action(sides: _Sides, action: Action, timeout_ms: int) -> tuple[list[Witness], list[Unclear]]:
     unknowns = Unknowns(action)
-    before, after = decided(sides.before, unknowns), decided(sides.after, unknowns)
+    shared: Shared = {}
+    before, after = decided(sides.before, unknowns, shared), decided(sides.after, unknowns, shared)
     if before.allowed is after.allowed:
         return [], []
     schema = unknowns.schema()

@@ -72,9 +72,7 @@ def sarif(findings: Sequence[Finding], version: str, prefix: str = "") -> dict[s
                     "driver": {
                         "name": "ringfence policy check",
                         "version": version,
-                        "rules": [
-                            {"id": rule, "shortDescription": {"text": text}} for rule, text in RULES.items()
-                        ],
+                        "rules": [{"id": rule, "shortDescription": {"text": text}} for rule, text in RULES.items()],
                     }
                 },
                 "results": [_result(finding, prefix) for finding in findings],

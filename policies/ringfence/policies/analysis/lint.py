@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 from cedarpy import pst
 
@@ -89,12 +90,6 @@ def _reads(statement: Statement, path: str, optional: Mapping[str, int]) -> Iter
         before = token.text
 
 
-def own_policies(files: Mapping[str, bytes]) -> frozenset[str]:
-    """The ids of the policies in a bundle's own files, without those that it extends; raises `PolicyError`."""
-    paths = [path for path in files if path.startswith("policies/")]
-    return frozenset(statement.id for path in paths for statement in statements(_text(files, path), path))
-
-
 def lint(bundle: Bundle, own: frozenset[str], *, timeout_ms: int = TIMEOUT_MS) -> list[Finding]:
     """What a bundle that loads holds and cannot mean; of its policies only those in `own` are looked at."""
     one = subject(bundle)
@@ -108,19 +103,20 @@ def _matching(one: Subject, own: frozenset[str], timeout_ms: int) -> Iterator[Fi
     unclear: dict[str, str] = {}
     for action in Action:
         unknowns = Unknowns(action)
-        meaning = decided(one, unknowns)
+        meaning = decided(one, unknowns, {})
         unclear |= meaning.outside
-        schema = unknowns.schema()
+        asked = Question(unknowns, unknowns.schema(), True, timeout_ms=timeout_ms)
+        asked.within_ranges()
         for parsed, means in zip(one.parsed, meaning.meanings, strict=True):
             name = parsed.policy.id
             if name not in matched and name in own:
-                possible = _possible(unknowns, schema, means.holds, timeout_ms)
+                possible = asked.possible_with(means.holds)
                 if possible is None:
                     matched.add(name)
                 elif possible is Found.UNKNOWN:
                     unclear[name] = possible.value
             looked_at = name in own and name not in erring and name not in meaning.outside
-            if looked_at and _possible(unknowns, schema, means.errs, timeout_ms) is None:
+            if looked_at and asked.possible_with(means.errs) is None:
                 erring[name] = action
     for parsed in one.parsed:
         policy = parsed.policy
@@ -137,16 +133,6 @@ def _matching(one: Subject, own: frozenset[str], timeout_ms: int) -> Iterator[Fi
             yield Finding("not-understood", Level.NOTE, policy.file, policy.line, message, "Read it with care.")
 
 
-def _possible(
-    unknowns: Unknowns, schema: list[object], condition: object, timeout_ms: int
-) -> Found | None:
-    if condition is False:
-        return Found.NONE
-    question = Question(unknowns, schema, condition, timeout_ms=timeout_ms)
-    question.within_ranges()
-    return question.possible()
-
-
 def _unused(bundle: Bundle) -> Iterator[Finding]:
     """Entity types and actions that the schema declares and nothing else names."""
     words = [(token.text.strip('"'), token.line) for token in tokens(bundle.schema, _SCHEMA_FILE)]
@@ -155,7 +141,7 @@ def _unused(bundle: Bundle) -> Iterator[Finding]:
         counts[word] = counts.get(word, 0) + 1
     used = {name for parsed in parse(bundle) if parsed.tree is not None for name in _named(parsed.tree)}
     known = {action.value for action in Action}
-    for (kind, _), (name, line) in zip(words, words[1:], strict=False):
+    for (kind, _), (name, line) in pairwise(words):
         declares = kind in ("entity", "action") and _NAME.fullmatch(name)
         if declares and name not in known and name not in used and counts[name] == 1:
             yield Finding(

@@ -55,17 +55,32 @@ def subject(bundle: Bundle) -> Subject:
     return Subject(bundle, parsed, groups)
 
 
-def decided(one: Subject, unknowns: Unknowns) -> Decided:
-    """The bundle's decision for the action of `unknowns`."""
+Shared = dict[tuple[frozenset[str], str], Meaning]
+"""What policies were found to mean for one action, by the action's groups and the policy's text."""
+
+
+def decided(one: Subject, unknowns: Unknowns, shared: Shared) -> Decided:
+    """The bundle's decision for the action of `unknowns`; `shared` holds what is known of policies, and grows."""
     groups = one.groups[unknowns.action]
     translator = Translator(unknowns, groups.__contains__)
-    meanings = tuple(translator.policy(parsed) for parsed in one.parsed)
+    for parsed in one.parsed:
+        # What two bundles share means the same in both, wherever actions are in the same groups.
+        key = (groups, parsed.policy.text)
+        if key not in shared:
+            shared[key] = translator.policy(parsed)
+    meanings = tuple(shared[groups, parsed.policy.text] for parsed in one.parsed)
+    outside = {
+        parsed.policy.id: meaning.outside
+        for parsed, meaning in zip(one.parsed, meanings, strict=True)
+        if meaning.outside
+    }
+    hard = frozenset(parsed.policy.id for parsed, meaning in zip(one.parsed, meanings, strict=True) if meaning.hard)
     effects = [parsed.policy.effect for parsed in one.parsed]
     errs = some(meaning.errs for meaning in meanings)
     permits = some(meaning.holds for meaning, effect in zip(meanings, effects, strict=True) if effect == "permit")
     forbids = some(meaning.holds for meaning, effect in zip(meanings, effects, strict=True) if effect == "forbid")
     allowed = every([permits, opposite(forbids), opposite(errs)])
-    return Decided(allowed, meanings, translator.outside, frozenset(translator.hard))
+    return Decided(allowed, meanings, outside, hard)
 
 
 def _action(uid: pst.EntityUid) -> bool:

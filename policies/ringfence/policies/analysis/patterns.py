@@ -6,6 +6,7 @@ characters that occur in them and one that occurs in none.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
 
@@ -20,10 +21,13 @@ _OTHERS = "xyzqjkw0123456789"
 
 def matches(pattern: Pattern, text: str) -> bool:
     """Whether Cedar's `like` holds."""
-    states = _start(pattern)
-    for character in text:
-        states = _step(pattern, states, character)
-    return len(pattern) in states
+    return expression(pattern).fullmatch(text) is not None
+
+
+def expression(pattern: Pattern) -> re.Pattern[str]:
+    """The pattern as a regular expression, to be matched as a whole."""
+    pieces = (".*" if isinstance(element, pst.Wildcard) else re.escape(element.value) for element in pattern)
+    return re.compile("".join(pieces), re.DOTALL)
 
 
 def realise(wanted: Sequence[tuple[Pattern, bool]], excluded: Collection[str]) -> str | None:

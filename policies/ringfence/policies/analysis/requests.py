@@ -1,4 +1,4 @@
-"""Requests in the shape of Cedar's schema, which may hold numbers that no gateway sends, and cedarpy's answer to them."""
+"""Requests in the shape of Cedar's schema, which may hold numbers that no gateway sends, and Cedar's answer to them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import cedarpy
 import msgspec
 
 from ringfence.policies.bundle import Bundle
+from ringfence.policies.cases import BASES
 from ringfence.policies.decision import Action, Query
 from ringfence.policies.engine import NAMESPACE
 
@@ -35,8 +36,14 @@ class Asked:
             "groups": list(self.groups),
             "action": self.action.value,
             "resource": self.resource,
-            "context": {name: list(fact) if isinstance(fact, tuple) else fact for name, fact in self.context.items()},
+            "context": _plain(self.context),
         }
+
+    def unusual(self) -> dict[str, object]:
+        """Its groups, and what of its context is not as in the base of the action's cases."""
+        base = as_asked(Query(" ", (), self.action, " ", BASES[self.action])).context
+        different = {name: fact for name, fact in self.context.items() if fact != base[name]}
+        return {"groups": list(self.groups)} | _plain(different)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,10 @@ def as_query(asked: Asked) -> Query:
     """A request as a query; raises `PolicyError` or `msgspec.ValidationError` for one that no gateway asks."""
     context = msgspec.convert(asked.context, asked.action.context_type)
     return Query(asked.principal, asked.groups, asked.action, asked.resource, context)
+
+
+def _plain(context: dict[str, Fact]) -> dict[str, object]:
+    return {name: list(fact) if isinstance(fact, tuple) else fact for name, fact in context.items()}
 
 
 def _principal(asked: Asked) -> str:

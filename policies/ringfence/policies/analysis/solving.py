@@ -51,6 +51,17 @@ class Question:
             return None
         return Found.NONE if outcome == z3.unsat else Found.UNKNOWN
 
+    def possible_with(self, condition: Truth) -> Found | None:
+        """The same where a further condition has to be met too."""
+        if condition is False:
+            return Found.NONE
+        self._solver.push()
+        self._solver.add(condition)
+        try:
+            return self.possible()
+        finally:
+            self._solver.pop()
+
     def requests(self) -> Iterator[Asked]:
         """Requests that meet the condition, as ordinary as can be; each further one differs in what is unclear.
 
@@ -60,6 +71,11 @@ class Question:
         for _ in range(MAX_TRIES):
             if self._solver.check() != z3.sat:
                 return
+            impossible = self._unknowns.impossible(self._solver.model(), {})
+            if impossible is not None:
+                self._solver.add(impossible)
+                continue
+            # Only now: making a request ordinary takes many questions.
             model = self._ordinary()
             request = self._unknowns.request(model, reachable=self._reachable)
             if isinstance(request, Asked):

@@ -3,7 +3,7 @@
 Semantics: Cedar language reference, "Evaluation" and "Operators". `&&`, `||` and `if` evaluate only what they need;
 arithmetic outside 64 bits is an error; so is reading an attribute that is not there. What is not understood (extension
 types, attributes of entities) becomes an unknown truth of its own, which is the same wherever the same expression
-stands, and the policy is named in `outside`.
+stands.
 """
 
 from __future__ import annotations
@@ -21,8 +21,14 @@ from ringfence.policies.analysis.unknowns import LONG_MAX, LONG_MIN, SetUnknown,
 
 CLIENT, GROUP, ACTION = "Ringfence::Client", "Ringfence::Group", "Ringfence::Action"
 
+# The operators whose value is a truth, so that one that is not understood can be an unknown truth.
 _TRUTHS = frozenset(
-    ["not", "is_empty", "is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "eq", "not_eq", "less", "less_eq", "greater", "greater_eq", "and", "or", "in", "contains", "contains_all", "contains_any", "has_tag", "is_in_range", "decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq"]
+    {
+        *("not", "and", "or", "eq", "not_eq", "less", "less_eq", "greater", "greater_eq", "in", "has_tag"),
+        *("is_empty", "contains", "contains_all", "contains_any"),
+        *("is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "is_in_range"),
+        *("decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq"),
+    }
 )
 _COMPARED: Mapping[str, Callable[[Any, Any], Truth]] = {
     "less": lambda left, right: left < right,
@@ -64,10 +70,16 @@ class Elements:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """When a policy's conditions hold, and when they err; one that errs does not hold."""
+    """When a policy's conditions hold, and when they err; one that errs does not hold.
+
+    `outside` says why it is not understood, and is empty where it is; `hard` that it multiplies what is not known,
+    which a solver may not get through.
+    """
 
     holds: Truth
     errs: Truth
+    outside: str = ""
+    hard: bool = False
 
 
 class Translator:
@@ -77,18 +89,17 @@ class Translator:
         self._unknowns = unknowns
         self._within = within
         self._known: dict[pst.Expr, Term] = {}
-        self.outside: dict[str, str] = {}
-        self.hard: set[str] = set()
-        self._now = ""
+        self._outside = ""
+        self._hard = False
 
     def policy(self, parsed: Parsed) -> Meaning:
         """What a policy means for a request."""
         tree = parsed.tree
-        self._now = parsed.policy.id
+        # Anew for each policy, so that each says itself what it holds.
+        self._known, self._outside, self._hard = {}, "", False
         if tree is None:
-            self.outside[self._now] = "it nests deeper than 100 levels"
             errs, holds = self._unknowns.unclear(parsed.policy.text)
-            return Meaning(holds, errs)
+            return Meaning(holds, errs, "it nests deeper than 100 levels")
         scope = every(self._scopes(tree))
         if scope is False:
             return Meaning(False, False)
@@ -98,7 +109,7 @@ class Translator:
             errs = some([errs, every([holds, term.errs])])
             value = term.value if isinstance(clause, pst.When) else opposite(term.value)
             holds = every([holds, value])
-        return Meaning(every([holds, opposite(errs)]), errs)
+        return Meaning(every([holds, opposite(errs)]), errs, self._outside, self._hard)
 
     def _scopes(self, tree: pst.Template) -> list[Truth]:
         principal = Term("entity", (CLIENT, self._unknowns.principal))
@@ -140,7 +151,10 @@ class Translator:
         return Term("entity", (str(uid.type), self._unknowns.texts.number(uid.id)))
 
     def _truth(self, expression: pst.Expr) -> Term:
-        term = self._term(expression)
+        try:
+            term = self._term(expression)
+        except Outside as reason:
+            return self._opaque(expression, str(reason))
         if term.kind in ("truth", "missing"):
             return term
         return self._opaque(expression, f"it takes a {term.kind} for a truth")
@@ -159,7 +173,7 @@ class Translator:
         return term
 
     def _opaque(self, expression: object, reason: str) -> Term:
-        self.outside.setdefault(self._now, reason)
+        self._outside = self._outside or reason
         errs, holds = self._unknowns.unclear(expression)
         return Term("truth", holds, errs)
 
@@ -255,7 +269,7 @@ class Translator:
             if op in _COMPARED:
                 return Term("truth", _COMPARED[op](first.value, second.value), errs)
             if op == "mul" and not isinstance(first.value, int) and not isinstance(second.value, int):
-                self.hard.add(self._now)
+                self._hard = True
             value = _COMPUTED[op](first.value, second.value)
             return Term("long", value, some([errs, value < LONG_MIN, value > LONG_MAX]))
         first, second = self._term(left), self._term(right)
@@ -296,7 +310,7 @@ class Translator:
     def _is_in(self, entity: Term, group: Term) -> Truth:
         equal = self._equal(entity, group)
         (kind, number), (above, above_number) = entity.value, group.value
-        if kind == ACTION:
+        if kind == ACTION and above == ACTION and isinstance(above_number, int):
             name = self._unknowns.texts.known[above_number]
             own = number == self._unknowns.texts.number(self._unknowns.action.value)
             if not own and equal is not True:

@@ -18,7 +18,7 @@ import msgspec
 import z3
 
 from ringfence.policies.analysis.logic import Number, Truth, every, opposite, some
-from ringfence.policies.analysis.patterns import Pattern, conflict, matches, realise
+from ringfence.policies.analysis.patterns import Pattern, conflict, expression, matches, realise
 from ringfence.policies.analysis.requests import Asked, Fact
 from ringfence.policies.cases import BASES
 from ringfence.policies.decision import Action, DeviceStatus
@@ -44,7 +44,7 @@ class Texts:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._patterns: dict[Pattern, Any] = {}
-        self._compared: dict[tuple[str, Pattern], tuple[Any, Any]] = {}
+        self._compared: dict[tuple[int, Pattern], tuple[Any, Any]] = {}
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ class Texts:
         if pattern not in self._patterns:
             self._patterns[pattern] = z3.Function(f"like{len(self._patterns)}", z3.IntSort(), z3.BoolSort())
         name = z3.Bool(f"compared{len(self._compared)}")
-        return self._compared.setdefault((str(text), pattern), (name, text))[0]
+        return self._compared.setdefault((text.get_id(), pattern), (name, text))[0]
 
     def facts(self) -> list[Truth]:
         """What the patterns say: of a known text what is so, of any other what the solver chooses."""
@@ -68,8 +68,13 @@ class Texts:
         found = []
         for (_, pattern), (name, text) in self._compared.items():
             unknown = z3.And(z3.Or(text < 0, text >= len(known)), self._patterns[pattern](text))
-            found.append(name == z3.Or(unknown, *(text == number for one, number in known if matches(pattern, one))))
+            matching = expression(pattern).fullmatch
+            found.append(name == z3.Or(unknown, *(text == number for one, number in known if matching(one))))
         return found
+
+    def plain(self) -> list[Truth]:
+        """That texts match no pattern: where several are met, a text that meets them all may not exist."""
+        return [z3.Not(name) for name, _ in self._compared.values()]
 
     def named(self, model: Any, number: int, taken: dict[int, str]) -> str | None:
         """The text that a number stands for in a model; None where no text is as the model has it."""
@@ -86,7 +91,7 @@ class Texts:
         """That no text is what the model says of this number: of two patterns where two of them exclude each other."""
         wanted = self._wanted(model, number)
         ruled_out = conflict(wanted) or wanted
-        terms = {str(text): text for _, text in self._compared.values()}
+        terms = {key: text for (key, _), (_, text) in self._compared.items()}
         return every(
             some(self._patterns[pattern](term) != want for pattern, want in ruled_out) for term in terms.values()
         )
@@ -99,8 +104,9 @@ class Texts:
 
     def _asked_of(self, model: Any, number: int) -> list[Pattern]:
         """The patterns that a policy compares with what has this number in a model."""
-        asked = (pattern for (_, pattern), (_, text) in self._compared.items() if _value(model, text) == number)
-        return list(dict.fromkeys(asked))
+        texts = {key: text for (key, _), (_, text) in self._compared.items()}
+        those = {key for key, text in texts.items() if _value(model, text) == number}
+        return list(dict.fromkeys(pattern for key, pattern in self._compared if key in those))
 
 
 @dataclass(slots=True)
@@ -201,17 +207,24 @@ class Unknowns:
             for text in self._elements(one):
                 usual = isinstance(text, int) and text in one.base
                 facts.append(one.relation(text) if usual else z3.Not(one.relation(text)))
-        return facts
+        return [*facts, *self.texts.plain()]
+
+    def impossible(self, model: Any, taken: dict[int, str]) -> Truth | None:
+        """Where no text is what a model says of one, the fact that rules this out; `taken` gets the texts found."""
+        terms = [self.principal, self.resource, *self.strings.values()]
+        chosen = [term for one in (self.groups, *self.sets.values()) for term in self._elements(one)]
+        for term in (*terms, *(one for one in chosen if not isinstance(one, int))):
+            number = _value(model, term)
+            if self.texts.named(model, number, taken) is None:
+                return self.texts.impossible(model, number)
+        return None
 
     def request(self, model: Any, *, reachable: bool) -> Asked | Truth:
         """The request of a model, or where no text is what the model says of one, the fact that rules this out."""
         taken: dict[int, str] = {}
-        terms = [self.principal, self.resource, *self.strings.values()]
-        chosen = [term for one in (self.groups, *self.sets.values()) for term in self._elements(one)]
-        for term in (*terms, *chosen):
-            number = _value(model, term)
-            if self.texts.named(model, number, taken) is None:
-                return self.texts.impossible(model, number)
+        impossible = self.impossible(model, taken)
+        if impossible is not None:
+            return impossible
 
         def text(term: Number) -> str:
             return self.texts.named(model, _value(model, term), taken) or ""

@@ -13,7 +13,11 @@ from ringfence.policies.cli import (
     explain,
     fmt,
     path,
+    replay,
+    review,
+    sign,
     test,
+    verify,
 )
 
 
@@ -40,6 +44,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "coverage": cover,
     "explain": explain,
     "diff": diff,
+    "replay": replay,
+    "review": review,
+    "sign": sign,
+    "verify": verify,
 }
 
 

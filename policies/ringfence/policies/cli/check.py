@@ -27,7 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0 too")
     parser.add_argument(
-        "--prefix", default="", metavar="PATH", help="the bundle's folder as SARIF is to name it, such as policies/prod/"
+        "--prefix",
+        default="",
+        metavar="PATH",
+        help="the bundle's folder as SARIF is to name it, such as policies/prod/",
     )
 
 
@@ -58,12 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
 def findings(name: str) -> list[Finding]:
     """Everything that is found in a bundle."""
     from ringfence.policies.analysis.findings import from_error
-    from ringfence.policies.analysis.lint import lint, own_policies, scan
+    from ringfence.policies.analysis.lint import lint, scan
+    from ringfence.policies.assembly import check_limits
     from ringfence.policies.cli.source import open_bundle
     from ringfence.policies.folder import read_files
+    from ringfence.policies.tokens import policy_ids
 
     try:
         files = read_files(folder_of(name))
+        check_limits(files)
     except PolicyError as error:
         if error.code.name == "policy.unreadable":
             raise
@@ -76,4 +82,4 @@ def findings(name: str) -> list[Finding]:
     except PolicyError as error:
         error.field = error.field.removeprefix(f"{name}/")
         return [from_error(error)]
-    return lint(bundle, own_policies(files))
+    return lint(bundle, policy_ids(files))

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ringfence.policies.cli.source import add_bundle, open_bundle
+from ringfence.policies.cli.source import add_bundle, open_bundle, own_policies
 from ringfence.terminal import print_json, printable
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the coverage."""
     from ringfence.policies.analysis.coverage import measure
 
-    coverage = measure(open_bundle(arguments.bundle))
+    coverage = measure(open_bundle(arguments.bundle), own_policies(arguments.bundle))
     if arguments.json:
         print_json(document(coverage))
         return 0
@@ -58,9 +58,7 @@ def document(coverage: Coverage) -> dict[str, object]:
                 "line": policy.policy.line,
                 "held": policy.held,
                 "failed": policy.failed,
-                "conditions": [
-                    {"text": one.text, "true": one.true, "false": one.false} for one in policy.conditions
-                ],
+                "conditions": [{"text": one.text, "true": one.true, "false": one.false} for one in policy.conditions],
             }
             for policy in coverage.policies
         ],

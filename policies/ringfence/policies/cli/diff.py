@@ -11,7 +11,7 @@ from ringfence.policies.cli.source import add_bundle, open_bundle
 from ringfence.terminal import print_json, printable
 
 if TYPE_CHECKING:
-    from ringfence.policies.analysis.diff import Difference, Witness
+    from ringfence.policies.analysis.diff import Difference
 
 SUMMARY: Final = "compare two bundles: requests that are newly allowed or newly denied"
 DESCRIPTION: Final = (
@@ -48,8 +48,9 @@ def lines(found: Difference) -> list[str]:
     said = []
     for witness in found.witnesses:
         note = "" if witness.request.reachable else " (no gateway asks this: a value is out of its range)"
-        said.append(f"{witness.change}{note}:")
-        said.append(f"  {json.dumps(differing(witness))}")
+        said.append(
+            f"{witness.change}: {witness.request.action.value}, with {json.dumps(witness.request.unusual())}{note}"
+        )
         for side, answer in (("before", witness.before), ("after", witness.after)):
             why = ", ".join(answer.policies) or "; ".join(answer.errors) or "no policy permits it"
             said.append(f"  {side}: {answer.word}, {why}")
@@ -57,20 +58,6 @@ def lines(found: Difference) -> list[str]:
         said.append("Whether the bundles decide the same cannot be told:")
         said += [f"  {one.side} {one.policy}: {one.reason}" for one in found.unclear]
     return said
-
-
-def differing(witness: Witness) -> dict[str, object]:
-    """A witness's request without what is as in the base of its action's cases."""
-    from ringfence.policies.analysis.requests import as_asked
-    from ringfence.policies.cases import BASES
-    from ringfence.policies.decision import Query
-
-    request = witness.request
-    base = as_asked(Query("base", (), request.action, "base", BASES[request.action])).context
-    context = {name: fact for name, fact in request.context.items() if fact != base[name]}
-    return request.document() | {
-        "context": {name: list(fact) if isinstance(fact, tuple) else fact for name, fact in context.items()}
-    }
 
 
 def document(found: Difference) -> dict[str, object]:

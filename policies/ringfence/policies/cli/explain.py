@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 SUMMARY: Final = "say why a query is answered as it is, and what would turn the answer"
 DESCRIPTION: Final = (
-    "Show which policies decided, which condition kept each other one whose head matches from holding, and which single "
-    "change of the context or the groups would turn the answer. The query is a JSON document, such as a witness of "
-    "`ringfence policy diff --json`, or the name of a case."
+    "Show which policies decided, which condition kept each other one whose head matches from holding, and which "
+    "single change of the context or the groups would turn the answer. The query is a JSON document, such as the "
+    "request of a witness of `ringfence policy diff --json`, or the name of a case."
 )
 
 
@@ -80,7 +80,9 @@ def lines(explanation: Explanation) -> list[str]:
         said.append("  no policy permits it")
     for one in explanation.policies:
         for condition in one.failed:
-            said.append(f"  {one.policy.effect} {one.policy.id} does not hold: {condition.text} is {condition.outcome.value}")
+            said.append(
+                f"  {one.policy.effect} {one.policy.id} does not hold: {condition.text} is {condition.outcome.value}"
+            )
     for change in explanation.changes:
         value = list(change.value) if isinstance(change.value, tuple) else change.value
         answer = "allowed" if change.verdict.allowed else f"denied by {', '.join(change.verdict.policies) or 'nothing'}"

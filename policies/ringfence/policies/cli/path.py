@@ -41,5 +41,3 @@ def run(arguments: argparse.Namespace) -> int:
     for line in (str(folder), *(f"  {file}" for file in files)):
         sys.stdout.write(f"{printable(line)}\n")
     return 0
-
-

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 HELP = "a bundle's folder, or the name of a shipped bundle"
 
 
-def add_bundle(parser: argparse.ArgumentParser, name: str = "bundle", metavar: str = "BUNDLE", what: str = HELP) -> None:
+def add_bundle(
+    parser: argparse.ArgumentParser, name: str = "bundle", metavar: str = "BUNDLE", what: str = HELP
+) -> None:
     """Adds an argument that names a bundle."""
     parser.add_argument(name, metavar=metavar, help=what)
 
@@ -39,6 +41,15 @@ def open_bundle(name: str) -> Bundle:
     folder = folder_of(name)
     with naming(name):
         return load_bundle(folder) if isinstance(folder, Path) else open_bundled(name)
+
+
+def own_policies(name: str) -> frozenset[str]:
+    """The ids of a bundle's own policies, without those that it extends. Raises `PolicyError`."""
+    from ringfence.policies.folder import read_files
+    from ringfence.policies.tokens import policy_ids
+
+    with naming(name):
+        return policy_ids(read_files(folder_of(name)))
 
 
 @contextmanager

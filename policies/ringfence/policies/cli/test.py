@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ringfence.errors import BAD_ARGUMENT, UsageError
-from ringfence.policies.cli.source import add_bundle, open_bundle, write_file
+from ringfence.policies.cli.source import add_bundle, open_bundle, own_policies, write_file
 from ringfence.terminal import print_json, printable
 
 SUMMARY: Final = "run a bundle's cases"
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(BAD_ARGUMENT, "--least is 0 to 100.", field="--least", hint="Leave it out, or give 90.")
     bundle = open_bundle(arguments.bundle)
     results = run_cases(bundle)
-    coverage = measure(bundle)
+    coverage = measure(bundle, own_policies(arguments.bundle))
     if arguments.junit is not None:
         write_file(arguments.junit, junit(bundle.name, results), "--junit")
     failed = [result for result in results if result.failure]
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     for result in failed:
         sys.stdout.write(f"failed  {printable(result.failure)}\n")
     sys.stdout.write(
-        f"{len(results) - len(failed)} of {len(results)} cases hold; {coverage.policy_ratio:.0%} of the policies held "
-        f"in one, {coverage.condition_ratio:.0%} of the conditions were seen true and false\n"
+        f"{len(results) - len(failed)} of {len(results)} cases hold; {coverage.policy_ratio:.0%} of its policies held "
+        f"in one, {coverage.condition_ratio:.0%} of their conditions were seen true and false\n"
     )
     return int(not ok)

@@ -44,7 +44,7 @@ class Target:
     """What code is generated for: the front that reads requests, the local variables that it names, and the rules."""
 
     front: Callable[[Names], Front]
-    variables: Callable[[], Mapping[str, ast.expr]]
+    variables: Mapping[str, Callable[[], ast.expr]]
     rules: Rules
 
     def translator(self, names: Names) -> Translator:
@@ -98,7 +98,7 @@ def _function(body: list[ast.stmt], names: Names, target: Target, frame: Frame |
     if frame is not None:
         result = ast.Subscript(names.bind(frame.settled), result, ast.Load())
         body = [*_refusal(frame, names), *body]
-    return _compiled(_with_locals([*body, ast.Return(result)], target.variables()), names)
+    return _compiled(_with_locals([*body, ast.Return(result)], target.variables), names)
 
 
 def _refusal(frame: Frame, names: Names) -> list[ast.stmt]:
@@ -132,23 +132,22 @@ def _append(hits: ast.expr) -> ast.stmt:
     return ast.AugAssign(ast.Name(_HITS, ast.Store()), ast.Add(), hits)
 
 
-def _with_locals(body: list[ast.stmt], variables: Mapping[str, ast.expr]) -> list[ast.stmt]:
+def _with_locals(body: list[ast.stmt], variables: Mapping[str, Callable[[], ast.expr]]) -> list[ast.stmt]:
     """`body` after the assignments of the local variables that it reads; one that is read once is written out."""
-    reads: Counter[str] = Counter()
-    for statement in body:
-        reads.update(node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
-    for name in reversed(variables):
+    reads = Counter(node.id for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name))
+    values: dict[str, ast.expr] = {}
+    for name in reversed(tuple(variables)):
         if reads[name]:
-            reads.update(node.id for node in ast.walk(variables[name]) if isinstance(node, ast.Name))
+            values[name] = variables[name]()
+            reads.update(node.id for node in ast.walk(values[name]) if isinstance(node, ast.Name))
     inline: dict[str, ast.expr] = {}
     prelude: list[ast.stmt] = []
-    for name, node in variables.items():
-        if reads[name]:
-            value = _Inlined(inline).visit(node)
-            if reads[name] == 1:
-                inline[name] = value
-            else:
-                prelude.append(_assign(name, value))
+    for name, node in reversed(values.items()):
+        value = _Inlined(inline).visit(node)
+        if reads[name] == 1:
+            inline[name] = value
+        else:
+            prelude.append(_assign(name, value))
     return [*prelude, *(_Inlined(inline).visit(statement) for statement in body)]
 
 

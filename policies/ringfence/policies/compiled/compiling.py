@@ -15,7 +15,7 @@ from ringfence.policies.bundle import Bundle, Policy
 from ringfence.policies.compiled.chunks import Fault, Frame, Hits, Target, enclose, generate
 from ringfence.policies.compiled.conditions import Conditions, conditions_of
 from ringfence.policies.compiled.fronts import QueryFront, kinds_of, locals_of, text_operands
-from ringfence.policies.compiled.indexing import entry_of, index_of
+from ringfence.policies.compiled.indexing import Entry, entry_of, index_of
 from ringfence.policies.compiled.programs import Settled, decided, generate_index
 from ringfence.policies.compiled.rules import Rules
 from ringfence.policies.compiled.translation import NotCoveredError
@@ -79,47 +79,59 @@ class _Settling:
 
 def compile_bundle(bundle: Bundle, rules: Rules) -> Iterator[Compiled | None]:
     """Compiles in steps of a few milliseconds, yielding None after each and at last what came of it."""
-    policies: list[Conditions] = []
     uncovered: list[Uncovered] = []
+    programs: dict[type[CommonContext], Decide] = {}
+    yield from _compile(bundle, rules, programs, uncovered)
+    yield Compiled({} if uncovered else programs, tuple(uncovered))
+
+
+def _compile(
+    bundle: Bundle, rules: Rules, programs: dict[type[CommonContext], Decide], uncovered: list[Uncovered]
+) -> Iterator[None]:
+    """Fills `programs`, and `uncovered` with what stands against that; then it goes no further."""
+    policies: list[Conditions] = []
     for number, policy in enumerate(bundle.policies):
         try:
             policies.append(_read(policy))
         except NotCoveredError as reason:
             uncovered.append(Uncovered(policy.id, str(reason)))
         if number % STEP == 0:
-            yield None
-    if uncovered:
-        yield Compiled({}, tuple(uncovered))
-        return
+            yield
     settling = _Settling(bundle, policies)
     actions = schema_actions(bundle.schema)
-    programs: dict[type[CommonContext], Decide] = {}
-    for action in Action:
-        target = Target(partial(QueryFront, action=action, actions=actions), partial(locals_of, action), rules)
-        entries = []
+    for action in () if uncovered else Action:
+        target = Target(partial(QueryFront, action=action, actions=actions), locals_of(action), rules)
+        entries: list[Entry] = []
         for number, (policy, read) in enumerate(zip(bundle.policies, policies, strict=True)):
             try:
-                entries.append(entry_of(number, read.conditions, target, kinds_of(action)))
+                entry = entry_of(number, read.conditions, target, kinds_of(action))
             except (NotCoveredError, RecursionError) as reason:
                 uncovered.append(Uncovered(policy.id, str(reason)))
+                continue
+            entries += [] if entry is None else [entry]
             if number % STEP == 0:
-                yield None
+                yield
         if uncovered:
-            yield Compiled({}, tuple(uncovered))
             return
-        found = [entry for entry in entries if entry is not None]
         frame = Frame(text_operands(action), misfit, Settled(settling))
-        if len(found) < INDEX_FROM:
-            programs[action.context_type] = generate(
-                [(entry.number, entry.conditions) for entry in found], target, frame
-            )
-            yield None
-            continue
-        for hits in generate_index(index_of(found), target):
-            if hits is not None:
-                programs[action.context_type] = enclose(hits, target, frame)
-            yield None
-    yield Compiled(programs, ())
+        try:
+            for decide in _program(entries, target, frame):
+                if decide is not None:
+                    programs[action.context_type] = decide
+                yield
+        except RecursionError:
+            why = "it or another policy of its action nests too deeply for Python's compiler"
+            uncovered += [Uncovered(bundle.policies[entry.number].id, why) for entry in entries]
+            return
+
+
+def _program(entries: list[Entry], target: Target, frame: Frame) -> Iterator[Decide | None]:
+    """One action's program, at last."""
+    if len(entries) < INDEX_FROM:
+        yield generate([(entry.number, entry.conditions) for entry in entries], target, frame)
+        return
+    for hits in generate_index(index_of(entries), target):
+        yield None if hits is None else enclose(hits, target, frame)
 
 
 def _read(policy: Policy) -> Conditions:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ringfence.policies.bundle import Bundle
-from ringfence.policies.compiled.compiling import Compiled, Uncovered, compile_bundle
+from ringfence.policies.compiled.compiling import Compiled, Decide, Uncovered, compile_bundle
 from ringfence.policies.compiled.rules import RULES, Rules
-from ringfence.policies.decision import Action, Query, Verdict
+from ringfence.policies.decision import Action, CommonContext, Query, Verdict
 from ringfence.policies.engine import CedarDecider
 
 
@@ -19,11 +19,13 @@ class CompiledDecider:
 
     def __init__(self, bundle: Bundle, rules: Rules = RULES, compiled: Compiled | None = None) -> None:
         """Compiles the bundle, unless that is done already (`compile_in_steps`)."""
+        for step in () if compiled is not None else compile_bundle(bundle, rules):
+            compiled = step
         if compiled is None:
-            *_, compiled = compile_bundle(bundle, rules)
+            raise AssertionError("compiling ends with what came of it")
         self._digest = bundle.digest
         self._uncovered = compiled.uncovered
-        self._programs = dict(compiled.programs)
+        self._programs: dict[type[CommonContext], Decide] = dict(compiled.programs)
         if compiled.uncovered:
             oracle = CedarDecider(bundle)
             self._programs = {action.context_type: oracle.decide for action in Action}

@@ -7,7 +7,8 @@ which attributes a context has and of which types, and that a principal is a cli
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -123,17 +124,23 @@ def local(name: str) -> str:
     return f"c_{name}"
 
 
-def locals_of(action: Action) -> dict[str, ast.expr]:
-    """What the generated code's local variables hold, by their names; each may rest on those before it.
+def locals_of(action: Action) -> dict[str, Callable[[], ast.expr]]:
+    """What makes the values of the generated code's local variables, by their names; each may rest on those before it.
 
-    An enumeration's member is read as its text: its hash is not that of its text, so that no set would find it.
+    An enumeration's member is read as its text, since operators ask for exactly a str.
     """
-    found: dict[str, ast.expr] = {f"v_{name}": field(load(PARAMETER), name) for name in ("principal", "groups")}
-    found |= {f"v_{name}": field(load(PARAMETER), name) for name in ("resource", "context")}
+    parameters = ("principal", "groups", "resource", "context")
+    found: dict[str, Callable[[], ast.expr]] = {
+        f"v_{name}": partial(field, load(PARAMETER), name) for name in parameters
+    }
     for name, kind in _TYPES[action].items():
-        node = field(load("v_context"), name)
-        found[local(name)] = field(node, "_value_") if kind == DeviceStatus.__name__ else node
+        found[local(name)] = partial(_attribute, name, is_member=kind == DeviceStatus.__name__)
     return found
+
+
+def _attribute(name: str, *, is_member: bool) -> ast.expr:
+    node = field(_read("context"), name)
+    return field(node, "_value_") if is_member else node
 
 
 def text_operands(action: Action) -> tuple[Operand, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cedarpy import pst
 
@@ -19,8 +20,7 @@ from ringfence.policies.compiled.fronts import CLIENT, GROUP
 from ringfence.policies.compiled.operands import Kind, Names, Operand
 
 
-@dataclass(frozen=True, slots=True)
-class Dimension:
+class Dimension(NamedTuple):
     """Where a look-up takes its key: an attribute of the query, or of its context; each member of it where `each`."""
 
     attribute: str
@@ -62,9 +62,11 @@ class Index:
 def entry_of(number: int, conditions: tuple[Condition, ...], target: Target, kinds: Mapping[str, Kind]) -> Entry | None:
     """The policy, or None where it can neither hold nor fail. Raises `NotCoveredError`."""
     translator = target.translator(Names())
-    operands = [operand_of(translator, condition) for condition in conditions]
-    if translator.conjunction(operands).constant is False:
-        return None
+    operands: list[Operand] = []
+    for condition in conditions:
+        operands.append(operand_of(translator, condition))
+        if operands[-1].constant is False and not any(operand.fails for operand in operands):
+            return None
     return Entry(number, conditions, tuple(_keys(conditions, operands, kinds)))
 
 

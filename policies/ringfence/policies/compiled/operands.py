@@ -34,7 +34,7 @@ UNKNOWN: Final = Unknown()
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """An expression: its node, its kind, whether evaluating it may raise `EvaluationError`, and its value where it is known."""
+    """An expression: its node and kind, whether evaluating it may raise `EvaluationError`, its value where known."""
 
     node: ast.expr
     kind: Kind

@@ -1,7 +1,7 @@
 """What each operator of Cedar does with values of any type: the meaning that the compiled code must keep.
 
 The names are those of Cedar's typed syntax tree (`cedarpy.pst`). An operator that looks at entities takes the entity
-store first. Each raises `EvaluationError` where Cedar gives an evaluation error. Source: Cedar language guide, "Operators".
+store first. Each raises `EvaluationError` where Cedar does. Source: Cedar language guide, "Operators".
 """
 
 from __future__ import annotations

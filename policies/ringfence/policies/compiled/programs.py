@@ -54,7 +54,7 @@ class Settled(dict[Hits, _T], Generic[_T]):
 
 
 class Program:
-    """A Cedar policy set that answers any request. Raises `NotCoveredError` where the compiler does not know a construct."""
+    """A Cedar policy set that answers any request. Raises `NotCoveredError` for what the compiler does not know."""
 
     def __init__(self, policies: pst.PolicySet, rules: Rules = RULES) -> None:
         listed = {name: conditions_of(policy, {}) for name, policy in policies.static_policies.items()}
@@ -62,7 +62,7 @@ class Program:
             listed[link.new_id] = conditions_of(policies.templates[link.template_id], link.values)
         self._names = tuple(listed)
         self._permits = tuple(policy.effect == "permit" for policy in listed.values())
-        target = Target(RequestFront, dict, rules)
+        target = Target(RequestFront, {}, rules)
         numbered = [(number, policy.conditions) for number, policy in enumerate(listed.values())]
         self._chunks = [generate(part, target) for part in parts(numbered)]
 

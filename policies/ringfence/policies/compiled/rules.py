@@ -25,16 +25,17 @@ class Rules:
 RULES: Final = Rules(OPERATORS, SHORTCUTS)
 """Cedar 4."""
 
-RESULTS: Final[Mapping[str, Kind]] = {
-    **dict.fromkeys(
-        ["truth", "eq", "not_eq", "less", "less_eq", "greater", "greater_eq", "not", "and", "or", "in", "is", "has", "has_tag", "contains", "contains_all", "contains_any", "is_empty", "like", "is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "is_in_range", "decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq"],
-        Kind.BOOL,
-    ),
-    **dict.fromkeys(
-        ["add", "sub", "mul", "neg", "to_milliseconds", "to_seconds", "to_minutes", "to_hours", "to_days"],
-        Kind.LONG,
-    ),
-}
+_BOOLS: Final = (
+    *("truth", "eq", "not_eq", "less", "less_eq", "greater", "greater_eq", "not", "and", "or", "in", "is"),
+    *("has", "has_tag", "contains", "contains_all", "contains_any", "is_empty", "like"),
+    *("is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "is_in_range"),
+    *("decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq"),
+)
+_LONGS: Final = (
+    *("add", "sub", "mul", "neg"),
+    *("to_milliseconds", "to_seconds", "to_minutes", "to_hours", "to_days"),
+)
+RESULTS: Final[Mapping[str, Kind]] = dict.fromkeys(_BOOLS, Kind.BOOL) | dict.fromkeys(_LONGS, Kind.LONG)
 """The kinds of the operators' results; VALUE for all others."""
 
 NEVER_FAIL: Final = frozenset({"eq", "not_eq", "set", "record"})

@@ -6,7 +6,8 @@ A front says how a request's variables are read, and what is known of them befor
 from __future__ import annotations
 
 import ast
-from typing import Any, Final, Protocol, get_args
+from collections.abc import Callable
+from typing import Final, Protocol, get_args
 
 from cedarpy import pst
 
@@ -139,11 +140,11 @@ class Translator:
     def _truth(self, value: Operand) -> Operand:
         return value if value.kind is Kind.BOOL else self._apply("truth", value)
 
-    def _and(self, left: Operand, right: Any) -> Operand:
+    def _and(self, left: Operand, right: Operand | Callable[[], Operand]) -> Operand:
         """`right` is an operand, or a function that makes it, called only where it can be reached."""
         if left.constant is False:
             return left
-        right = right() if callable(right) else right
+        right = right if isinstance(right, Operand) else right()
         if left.constant is True:
             return right
         if right.constant is True:

@@ -27,7 +27,6 @@ from ringfence.policies.loading.messages import (
     MAX_ANSWER_BYTES,
     MAX_ORDER_BYTES,
     Answer,
-    Checked,
     Order,
     Refused,
     decode_answer,
@@ -35,9 +34,7 @@ from ringfence.policies.loading.messages import (
 
 CHILD: Final = (sys.executable, "-I", "-m", "ringfence.policies.loading.child")
 """The child, without its limits."""
-_CODES: Final[Mapping[str, Code]] = {
-    code.name: code for code in vars(bundle_errors).values() if isinstance(code, Code)
-}
+_CODES: Final[Mapping[str, Code]] = {code.name: code for code in vars(bundle_errors).values() if isinstance(code, Code)}
 
 
 class LoadingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,9 +44,10 @@ class LoadingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: Annotated[int, msgspec.Meta(ge=128 * 1024**2, le=64 * 1024**3)] = 1024**3
 
 
-def load_checked(
-    folder: Traversable, settings: LoadingSettings = LoadingSettings(), child: Sequence[str] = CHILD
-) -> Bundle:
+DEFAULTS: Final = LoadingSettings()
+
+
+def load_checked(folder: Traversable, settings: LoadingSettings = DEFAULTS, child: Sequence[str] = CHILD) -> Bundle:
     """Load and check the bundle in a folder in a child process. It blocks: call it on a thread of its own.
 
     Raises `PolicyError`: what the checks say, policy.too_large, policy.child_died, policy.child_late,
@@ -64,10 +62,7 @@ def load_checked(
             field=str(folder),
             hint="Split it, or compare with sets and groups instead of naming each principal.",
         )
-    answer = _answer(_asked(order, settings, child))
-    if isinstance(answer, Refused):
-        raise _refusal(answer)
-    return _trusted(answer, files)
+    return accept(parse_answer(_asked(order, settings, child)), files)
 
 
 def _asked(order: bytes, settings: LoadingSettings, child: Sequence[str]) -> bytes:
@@ -110,10 +105,11 @@ def _ending(status: int) -> str:
     return f"exit status {status}" if status > 0 else signal.Signals(-status).name
 
 
-def _answer(data: bytes) -> Answer:
+def parse_answer(data: bytes) -> Answer:
+    """What the child answered; raises `PolicyError` (policy.child_lied) for bytes that are no answer."""
     try:
         return decode_answer(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _lie("its answer does not parse") from error
 
 
@@ -124,20 +120,25 @@ def _refusal(refused: Refused) -> PolicyError:
     return PolicyError(code, refused.message, field=refused.field, hint=refused.hint)
 
 
-def _trusted(checked: Checked, files: Mapping[str, bytes]) -> Bundle:
-    """The bundle, once it is clear that it is made of these files: a text may have taken the child over."""
+def accept(answer: Answer, files: Mapping[str, bytes]) -> Bundle:
+    """The bundle, once it is clear that it is made of these files: a text may have taken the child over.
+
+    Raises `PolicyError`: the refusal, or policy.child_lied.
+    """
+    if isinstance(answer, Refused):
+        raise _refusal(answer)
     try:
-        bundle = checked.bundle()
+        bundle = answer.bundle()
     except (msgspec.ValidationError, PolicyError) as error:
         raise _lie("it gives a case that cannot be") from error
-    base = open_bundled(checked.extends) if checked.extends else None
-    inherited = frozenset(base.policies) if base is not None else frozenset()
+    bases = [open_bundled(name) for name in answer.extends]
+    inherited = frozenset(policy for base in bases for policy in base.policies)
     strange = [
         policy
         for policy in bundle.policies
         if policy not in inherited and policy.text.encode() not in files.get(policy.file, b"")
     ]
-    if strange or not bundle.policies or bundle.digest != bundle_digest(files, base):
+    if strange or not bundle.policies or bundle.digest != bundle_digest(files, bases):
         raise _lie("it gives a bundle that is not made of these files")
     return bundle
 

@@ -51,7 +51,7 @@ class CaseMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Checked(msgspec.Struct, frozen=True, tag="checked", forbid_unknown_fields=True):
-    """A bundle that passed every check, and the name of the one that it extends, "" for none."""
+    """A bundle that passed every check, and the names of those that it extends."""
 
     name: str
     version: int
@@ -60,10 +60,10 @@ class Checked(msgspec.Struct, frozen=True, tag="checked", forbid_unknown_fields=
     schema: str
     policies: tuple[Policy, ...]
     cases: tuple[CaseMessage, ...]
-    extends: str
+    extends: tuple[str, ...]
 
     @classmethod
-    def of(cls, bundle: Bundle, extends: str) -> Checked:
+    def of(cls, bundle: Bundle, extends: tuple[str, ...]) -> Checked:
         """A bundle as a message."""
         fields = (bundle.name, bundle.version, bundle.description, bundle.digest, bundle.schema, bundle.policies)
         return cls(*fields, tuple(map(CaseMessage.of, bundle.cases)), extends)
@@ -92,5 +92,6 @@ Answer = Checked | Refused
 
 
 def decode_answer(data: bytes) -> Answer:
-    """The child's answer; raises `msgspec.DecodeError` or `msgspec.ValidationError`."""
-    return msgspec.msgpack.decode(data, type=Answer)
+    """The child's answer; raises `msgspec.MsgspecError`, `ValueError` (text that is no UTF-8), `RecursionError`."""
+    decoded: Answer = msgspec.msgpack.decode(data, type=Answer)
+    return decoded
