@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from subprocess import DEVNULL
@@ -38,7 +38,7 @@ STEADY_S: Final = 30.0
 ANSWER_SLACK_S: Final = 5.0
 """How much longer a front waits for a decision than the decision process waits for the agent."""
 
-_COMMAND: Final = (sys.executable, "-I", "-m", "ringfence.plugin.builtin.front")
+COMMAND: Final = (sys.executable, "-I", "-m", "ringfence.plugin.builtin.front")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,18 @@ class Plan:
 class Fronts:
     """The front workers of one gateway on one listener, asking `gate`."""
 
-    def __init__(self, plan: Plan, listener: socket.socket, shared: Shared, documents: Mapping[str, bytes]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        listener: socket.socket,
+        shared: Shared,
+        documents: Mapping[str, bytes],
+        *,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        """`documents` are what anybody may GET, by path; `command` starts a front."""
         self._plan = plan
+        self._command = command
         self._listener = listener
         self._shared = shared
         self._setup = plan.setup(documents)
@@ -146,7 +156,7 @@ class Fronts:
             reader, writer = await asyncio.open_unix_connection(sock=mine, limit=READ_BYTES)
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *_COMMAND,
+                    *self._command,
                     *("--channel", str(numbers[0]), "--listener", str(numbers[1]), "--parent", str(os.getpid())),
                     stdin=DEVNULL,
                     stdout=DEVNULL,

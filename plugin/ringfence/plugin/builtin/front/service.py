@@ -56,9 +56,16 @@ class Service:
     """Serves one front within `bounds`."""
 
     def __init__(
-        self, shared: Shared, bounds: Bounds, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        shared: Shared,
+        bounds: Bounds,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        send_s: float = SEND_S,
     ) -> None:
         self._shared = shared
+        self._send_s = send_s
         self._reader = reader
         self._writer = writer
         self._assembler = Assembler(bounds, self._admits)
@@ -122,7 +129,7 @@ class Service:
             await self._room()
 
     async def _room(self) -> None:
-        async with asyncio.timeout(SEND_S):
+        async with asyncio.timeout(self._send_s):
             await self._writer.drain()
 
     async def _decide(self, message: Message) -> tuple[Reply, bytes]:
