@@ -41,7 +41,7 @@ ANSWER = JobAnswer(
 
 @dataclass
 class FakeGate:
-    """A gate that notes what it is asked. It raises `error` where there is one, and waits for `hold` where it is set."""
+    """A gate that notes what it is asked, waits for `hold` and raises `error`, where there are such."""
 
     error: Exception | None = None
     hold: asyncio.Event | None = None
@@ -123,7 +123,7 @@ async def join() -> AsyncIterator[Join]:
 async def until(holds: Callable[[], object]) -> None:
     """Waits until something holds, and fails when it does not soon."""
     async with asyncio.timeout(10):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - what other processes do sets no event here
             await asyncio.sleep(0.01)
 
 

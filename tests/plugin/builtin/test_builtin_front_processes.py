@@ -32,7 +32,8 @@ async def test_fronts_serve_side_by_side(run_fronts: Any) -> None:
         for front in running.fronts:
             with running.only(front):
                 asking += [asyncio.create_task(running.ask(SESSIONS_PATH, b"x")) for _ in range(3)]
-                await until(lambda: len(gate.asked) == 2 + len(asking))
+                wanted = 2 + len(asking)
+                await until(lambda wanted=wanted: len(gate.asked) == wanted)
         gate.hold.set()
         assert await asyncio.gather(*asking) == [(200, b"reply to x")] * 6
         assert len(running.fronts) == 2

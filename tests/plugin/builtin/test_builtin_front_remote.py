@@ -26,8 +26,8 @@ from ringfence.plugin.builtin.front.service import Service, Shared
 from ringfence.plugin.errors import (
     GATEWAY_BUSY,
     POLICY_DENIED,
-    STEP_UP_REQUIRED,
     SESSION_CAPACITY,
+    STEP_UP_REQUIRED,
     GateError,
     LimitedError,
     StepUpError,
@@ -141,7 +141,8 @@ async def patiently(remote: RemoteGate, inbound: Inbound) -> object:
             try:
                 return await remote.submit(inbound)
             except GateError as error:
-                assert error.code == GATEWAY_BUSY
+                if error.code != GATEWAY_BUSY:
+                    raise
                 await asyncio.sleep(0.01)
 
 

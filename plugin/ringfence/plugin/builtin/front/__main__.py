@@ -66,19 +66,15 @@ async def serve(channel: socket.socket, listener: socket.socket) -> int:
     app = GatewayApp(gate, capacity, published)
     config = server_config(app, connections=setup.connections, header_timeout_s=setup.header_timeout_s)
     server = _Server(config, writer)
-    listening = asyncio.create_task(gate.run())
-    listening.add_done_callback(lambda _: _stop(server))
-    await server.serve(sockets=[listener])
-    gone = listening.done()
-    listening.cancel()
-    await asyncio.wait({listening})
+    listening, serving = asyncio.create_task(gate.run()), asyncio.create_task(server.serve(sockets=[listener]))
+    await asyncio.wait({listening, serving}, return_when=asyncio.FIRST_COMPLETED)
+    # Without a decision nothing can be answered, so then nothing under way is waited for.
+    stopped = serving.done()
+    for task in (listening, serving):
+        task.cancel()
+    await asyncio.wait({listening, serving})
     writer.close()
-    return 1 if gone else 0
-
-
-def _stop(server: uvicorn.Server) -> None:
-    # Without a decision nothing can be answered, so nothing under way is waited for.
-    server.should_exit = server.force_exit = True
+    return 0 if stopped else 1
 
 
 async def _setup(reader: asyncio.StreamReader) -> Setup | None:
