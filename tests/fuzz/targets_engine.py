@@ -19,7 +19,7 @@ _FOLDER = files("ringfence.policies") / "bundles" / "default"
 _FILES = read_files(_FOLDER)
 _BUNDLE = load_bundle(_FOLDER)
 _SHORT = replace(_BUNDLE, schema="", policies=_BUNDLE.policies[:1], cases=_BUNDLE.cases[:1])
-_CHECKED = msgspec.msgpack.encode(Checked.of(_SHORT, ""))
+_CHECKED = msgspec.msgpack.encode(Checked.of(_SHORT, ()))
 _REFUSED = msgspec.msgpack.encode(Refused("policy.bad_syntax", "m", "policies/x.cedar:1", "h"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from ringfence.config.files import read_bounded
 from ringfence.crypto.handshake import Shares
 from ringfence.plugin.asserting import SigningAsserter, open_issuer
 from ringfence.plugin.assertion import published_keys
+from ringfence.plugin.browsers import Browsers
 from ringfence.plugin.config import GatewayConfig, Opened
 from ringfence.plugin.device.reputation import BetaReputation
 from ringfence.plugin.device.score import Posture, score
@@ -28,9 +29,10 @@ from ringfence.plugin.identifying import Identification, identification
 from ringfence.plugin.keeper import Keeper
 from ringfence.plugin.link import HostLink, Verifier
 from ringfence.plugin.past import Past
+from ringfence.plugin.pipeline.browsing import BrowsingPipeline
 from ringfence.plugin.pipeline.demands import AccessDemand, Granted, JobDemand, Upstream
 from ringfence.plugin.pipeline.factors import FactorPipeline
-from ringfence.plugin.pipeline.means import Means
+from ringfence.plugin.pipeline.means import Means, no_browsers
 from ringfence.plugin.pipeline.opening import OpeningPipeline, SessionLimits
 from ringfence.plugin.pipeline.requests import RequestPipeline
 from ringfence.plugin.policing import PolicyNews
@@ -44,6 +46,9 @@ from ringfence.plugin.sessions.ending import Endings
 from ringfence.plugin.sessions.revocations import Revocations
 from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.settling import Settlement
+from ringfence.plugin.signin import csrf
+from ringfence.plugin.signin.app import SignIn, forgery_key
+from ringfence.plugin.signin.assembly import open_sign_in
 from ringfence.plugin.strangers import StrangerLimit
 from ringfence.plugin.threats.detector import Detector
 from ringfence.plugin.threats.events import ThreatEvent
@@ -88,6 +93,7 @@ class Gatehouse:
     noticed: Noticed
     asserter: SigningAsserter
     published_keys: Callable[[], bytes]
+    sign_in: SignIn | None
     policies: BundleHolder
     policies_name: str
     reload_s: int
@@ -113,6 +119,7 @@ def compose(
     known = identification(config.identity, trust=opened.trust, behaviour=Familiarity(memory.assessor))
     running = Running()
     detector = Detector(config.threats, noticed)
+    forgery = secrets.token_bytes(32)
     means = Means(
         trust=opened.trust,
         sessions=sessions,
@@ -127,6 +134,7 @@ def compose(
         approvals=known.approvals,
         region=_regions(config.networks).region,
         running=running,
+        protect=_protection(config, forgery),
     )
     settlement = Settlement(
         log,
@@ -183,6 +191,21 @@ def compose(
         tell=tell,
         clock_ns=time.time_ns,
     )
+    sign_in = None
+    if config.sign_in is not None:
+        browsers = Browsers(
+            pipeline=BrowsingPipeline(
+                means,
+                limits=SessionLimits(config.sign_in.session_s, config.sessions.idle_s),
+                identify=known.signed_in,
+            ),
+            link=link,
+            sessions=sessions,
+            revocations=revocations,
+            settlement=settlement,
+            clock=_now,
+        )
+        sign_in = open_sign_in(config.sign_in, browsers, key=forgery, clock=_now, randomness=random)
     tending = keeping.Keeper(memory, folder / "learned", signer=signer, clock_s=_now, uniform=_uniform, tell=tell)
     endings = Endings(sessions, ticks_ns=time.monotonic_ns)
     return Gatehouse(
@@ -203,6 +226,7 @@ def compose(
         noticed=noticed,
         asserter=asserter,
         published_keys=lambda: published_keys((issuer.public,)),
+        sign_in=sign_in,
         policies=opened.decider,
         policies_name=config.policies,
         reload_s=config.policy.reload_s if "/" in config.policies else 0,
@@ -230,6 +254,14 @@ class _Rating:
         changes = sum(1 for at in self._changes if abs(now - at) < 86_400)
         scored = score(result, standing, Posture(status_changes=changes), now=now, settings=self._settings)
         return DeviceTrust(status, scored.score, standing, changes, tuple(reason.text for reason in scored.reasons))
+
+
+def _protection(config: GatewayConfig, key: bytes) -> Callable[[str, Sequence[tuple[str, str]]], None]:
+    """What keeps other sites from using browsers' sessions; without signing in there are none to use."""
+    if config.sign_in is None:
+        return no_browsers
+    origin, forgery = config.sign_in.origin, forgery_key(key)
+    return lambda method, headers: csrf.protect(method, headers, key=forgery, origin=origin)
 
 
 def _regions(path: Path | None) -> Regions:

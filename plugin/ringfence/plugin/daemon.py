@@ -22,6 +22,7 @@ from ringfence.plugin.assertion import KEYS_PATH
 from ringfence.plugin.builtin.address import UNIX
 from ringfence.plugin.builtin.app import Capacity, GatewayApp
 from ringfence.plugin.builtin.capacity import Slots
+from ringfence.plugin.builtin.front.errors import FRONT_NO_SIGN_IN, FrontError
 from ringfence.plugin.builtin.front.keeping import Fronts, Plan
 from ringfence.plugin.builtin.front.service import Shared
 from ringfence.plugin.builtin.listen import open_listener
@@ -128,11 +129,18 @@ async def _serve_http(config: GatewayConfig, listener: socket.socket, house: Gat
     """Speaks HTTP until SIGTERM or SIGINT: here, or in `limits.workers` processes that ask this one."""
     limits = config.limits
     if not limits.workers:
-        app = GatewayApp(house.gate, capacity, published={KEYS_PATH: house.published_keys})
+        app = GatewayApp(house.gate, capacity, published={KEYS_PATH: house.published_keys}, sign_in=house.sign_in)
         http = server_config(app, connections=limits.connections, header_timeout_s=limits.header_timeout_s)
         _tell(f"ready on {config.listen}")
         await uvicorn.Server(http).serve(sockets=[listener])
         return
+    if house.sign_in is not None:
+        raise FrontError(
+            FRONT_NO_SIGN_IN,
+            "Browsers cannot sign in at a gateway with several workers.",
+            field="limits.workers",
+            hint="Set limits.workers to 0, or have browsers sign in at a gateway of their own.",
+        )
     plan = Plan(limits.workers, capacity, limits.connections, limits.header_timeout_s, limits.job_timeout_s)
     shared = Shared(house.gate, Slots(capacity.jobs), Slots(capacity.openings), _tell)
     told, loop = asyncio.Event(), asyncio.get_running_loop()

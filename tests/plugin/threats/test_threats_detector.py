@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.plugin.threats.detector import CLEAR, Detector, admit
 from ringfence.plugin.errors import LimitedError
-from ringfence.plugin.threats.errors import 
+from ringfence.plugin.threats.detector import CLEAR, Detector, admit
 from ringfence.plugin.threats.events import Pattern, Reaction, ThreatEvent
 from ringfence.plugin.threats.port import Happened, Sighting, Standing, ThreatDetector
 from ringfence.plugin.threats.settings import Rule, ThreatSettings

@@ -69,7 +69,10 @@ class Scene:
 
 @asynccontextmanager
 async def scene(folder: Path, engine: Engine, *, callers: int, sessions: int) -> AsyncIterator[Scene]:
-    """The scene in `folder`, decided by the shipped policies as `engine` makes them. Sessions are put into the store as opening one would."""
+    """The scene in `folder`, decided by the shipped policies as `engine` makes them.
+
+    Sessions are put into the store as opening them would.
+    """
     now = int(time.time())
     pairs = tuple(KeyPair(*COMPOSITE.generate()) for _ in range(callers))
     gateway, agent, verifier = (KeyPair(*COMPOSITE.generate()) for _ in range(3))

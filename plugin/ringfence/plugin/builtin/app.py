@@ -26,10 +26,13 @@ from ringfence.plugin.builtin.port import GateDoor
 from ringfence.plugin.errors import HEADERS_MALFORMED, METHOD_UNKNOWN, NOT_FOUND, GateError
 from ringfence.plugin.hosts.port import Answer, Inbound, Unseen
 from ringfence.plugin.settling import RefusedError
+from ringfence.plugin.signin.app import METHODS as SIGN_IN_PATHS
 
 Scope = Message
 Send = Callable[[Message], Awaitable[None]]
 Result = TypeVar("Result")
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HELLO_LIMIT: Final = 64 * 1024
 HELLO_TIMEOUT_S: Final = 5.0
@@ -53,9 +56,14 @@ class GatewayApp:
     """Serves one gate within `capacity`."""
 
     def __init__(
-        self, gate: GateDoor, capacity: Capacity, published: Mapping[str, Callable[[], bytes]] = NOTHING
+        self,
+        gate: GateDoor,
+        capacity: Capacity,
+        published: Mapping[str, Callable[[], bytes]] = NOTHING,
+        sign_in: Application | None = None,
     ) -> None:
-        """`published` are documents that anybody may GET, by their paths."""
+        """`published` are documents that anybody may GET, by their paths; `sign_in` serves the paths of browsers."""
+        self._sign_in = sign_in
         self._gate = gate
         self._published = published
         self._body_bytes = min(capacity.body_bytes, capacity.bodies_bytes)
@@ -66,6 +74,9 @@ class GatewayApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            return
+        if self._sign_in is not None and _path(scope) in SIGN_IN_PATHS:
+            await self._sign_in(scope, receive, send)
             return
         body_timeout_s = self._body_timeout_s
         if _path(scope) != JOBS_PATH:

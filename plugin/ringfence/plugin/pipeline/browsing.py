@@ -30,7 +30,7 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who has signed in: the principal, and its factors with when each ends."""
+    """Who has signed in: the principal's key id, and its factors with when each ends."""
 
     principal: str
     factors: tuple[tuple[str, int], ...]
@@ -40,7 +40,7 @@ class SignedIn:
 class BrowsingPipeline:
     """Decides whether somebody who has signed in gets a browser's session."""
 
-    def __init__(self, means: Means, *, limits: SessionLimits, identify: Callable[[Proven], SignedIn]) -> None:
+    def __init__(self, means: Means, *, limits: SessionLimits, identify: Callable[[Proven, int], SignedIn]) -> None:
         self._means = means
         self._limits = limits
         self._identify = identify
@@ -68,7 +68,7 @@ class BrowsingPipeline:
     def _stages(self, docket: Docket, proven: Proven, host: Host, channel: Channel, now: int) -> Session:
         means = self._means
         docket.begin("identity")
-        draft = self._draft(docket, self._identify(proven), channel, now)
+        draft = self._draft(docket, self._identify(proven, now), channel, now)
         docket.begin("device_trust")
         attested = trust_device(host, now=now)
         docket.attestation_digest = attested.digest

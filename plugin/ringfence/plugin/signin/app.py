@@ -56,6 +56,11 @@ _HARDENING: Final = (
 )
 
 
+def forgery_key(key: bytes) -> bytes:
+    """The key of the tokens against forged requests, out of the gateway's key for browsers (32 bytes each)."""
+    return hkdf_expand(key, b"ringfence signin csrf", 32)
+
+
 class SignIn:
     """Serves the three paths of one provider. `key` (32 secret bytes) is the same in every worker of a gateway."""
 
@@ -75,7 +80,7 @@ class SignIn:
         self._fetcher = fetcher
         self._provider = Provider(settings, fetcher)
         self._pending_key = hkdf_expand(key, b"ringfence signin pending", 32)
-        self._csrf_key = hkdf_expand(key, b"ringfence signin csrf", 32)
+        self._csrf_key = forgery_key(key)
         self._secret = secret
         self._clock = clock
         self._randomness = randomness
