@@ -49,6 +49,9 @@ class FakeGate:
     cancelled: int = 0
     busy: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def was_asked(self, times: int) -> bool:
+        return len(self.asked) == times
+
     async def open_session(self, message: bytes, *, source: str) -> bytes:
         await self._work("open", (message, source))
         return b"reply to " + message
@@ -149,6 +152,9 @@ class Running:
     @property
     def fronts(self) -> list[int]:
         return front_processes(os.getpid())
+
+    def has_told(self, times: int) -> bool:
+        return len(self.told) == times
 
     @contextlib.contextmanager
     def only(self, front: int) -> Any:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,7 @@ async def test_fronts_serve_side_by_side(run_fronts: Any) -> None:
         for front in running.fronts:
             with running.only(front):
                 asking += [asyncio.create_task(running.ask(SESSIONS_PATH, b"x")) for _ in range(3)]
-                wanted = 2 + len(asking)
-                await until(lambda wanted=wanted: len(gate.asked) == wanted)
+                await until(partial(gate.was_asked, 2 + len(asking)))
         gate.hold.set()
         assert await asyncio.gather(*asking) == [(200, b"reply to x")] * 6
         assert len(running.fronts) == 2
@@ -84,7 +84,7 @@ async def test_a_front_that_keeps_dying_is_started_ever_later(run_fronts: Any) -
         for round_ in range(1, 4):
             await until(lambda: len(running.fronts) == 1)
             os.kill(running.fronts[0], signal.SIGKILL)
-            await until(lambda round_=round_: len(running.told) == round_)
+            await until(partial(running.has_told, round_))
     pauses = [line.rsplit(" ", 2)[1] for line in running.told]
     assert pauses == ["0.05", "0.1", "0.2"]
 
