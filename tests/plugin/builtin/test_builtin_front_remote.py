@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,17 @@ from ringfence.plugin.builtin.app import GatewayApp
 from ringfence.plugin.builtin.capacity import Slots
 from ringfence.plugin.builtin.front.errors import FRONT_MALFORMED, FRONT_NO_ANSWER, FRONT_OVERFLOW, FrontError
 from ringfence.plugin.builtin.front.frames import Assembler, Bounds, Cancelled, Message, cancel, frames
-from ringfence.plugin.builtin.front.messages import Done, Opening, Refused, decode_reply, encode, refusal, refused
+from ringfence.plugin.builtin.front.messages import (
+    Done,
+    Opening,
+    Refused,
+    Screening,
+    asked,
+    decode_reply,
+    encode,
+    refusal,
+    refused,
+)
 from ringfence.plugin.builtin.front.remote import RemoteGate
 from ringfence.plugin.builtin.front.service import Service, Shared
 from ringfence.plugin.errors import (
@@ -187,16 +197,49 @@ async def test_without_a_decision_process_everything_is_refused(join: Any) -> No
     assert gate.cancelled == 5
 
 
-async def test_a_flood_stays_within_the_bounds_and_breaks_nothing(join: Any) -> None:
+@pytest.mark.parametrize(("size", "fit"), [(1, BOUNDS.calls), (MIB * 2 // 5, 9)])
+async def test_a_flood_stays_within_the_bounds_and_breaks_nothing(join: Any, size: int, fit: int) -> None:
     link = await join(FakeGate())
-    floods = [link.remote.submit(request(bytes(200_000))) for _ in range(200)]
+    floods = [link.remote.submit(request(bytes(size))) for _ in range(200)]
     done = await asyncio.gather(*floods, return_exceptions=True)
-    allowed = [one for one in done if one == ANSWER]
     turned_away = [one for one in done if isinstance(one, GateError) and one.code == GATEWAY_BUSY]
-    assert len(allowed) + len(turned_away) == 200
-    assert len(allowed) == min(BOUNDS.calls, 20)
+    assert (done.count(ANSWER), len(turned_away)) == (fit, 200 - fit)
     assert await link.remote.submit(request(bytes(MIB))) == ANSWER
     assert not link.service.done()
+
+
+class Stuck:
+    """A writer that takes one frame, and has no room until it is `free`."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.free = asyncio.Event()
+
+    def write(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    async def drain(self) -> None:
+        if self.frames:
+            await self.free.wait()
+
+
+async def test_whoever_has_its_answer_may_ask_again_at_once() -> None:
+    # The front has the whole answer; the service still waits for room when the next question comes.
+    reader, writer = asyncio.StreamReader(), Stuck()
+    shared = Shared(FakeGate(), Slots(1), Slots(1), lambda _: None)
+    one = Bounds(calls=1, total=1000, body=1000)
+    service = asyncio.create_task(Service(shared, one, reader, cast(asyncio.StreamWriter, writer)).run())
+    reader.feed_data(messages_of_one_frame(1))
+    await until(lambda: writer.frames)
+    reader.feed_data(messages_of_one_frame(2))
+    await asyncio.sleep(0)
+    writer.free.set()
+    reader.feed_eof()
+    await asyncio.wait_for(service, 5)
+
+
+def messages_of_one_frame(call: int) -> bytes:
+    return b"".join(frames(call, encode(Screening(asked(request())))))
 
 
 async def test_calls_that_come_and_go_at_random_never_break_the_bounds(join: Any) -> None:
