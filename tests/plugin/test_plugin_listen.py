@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
@@ -40,6 +41,24 @@ def test_a_loopback_address_is_listened_on(address: str, family: socket.AddressF
         with socket.socket(family) as client:
             client.connect((host, port))
         assert "in use" in refuse(f"{host}:{port}")
+
+
+async def test_an_answer_over_loopback_is_sent_without_delay() -> None:
+    delays = []
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made = transport.get_extra_info("socket")
+            delays.append(not made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            transport.close()
+
+    with open_listener("127.0.0.1:0") as listener:
+        server = await asyncio.get_running_loop().create_server(Accepted, sock=listener)
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        assert await reader.read() == b""
+        writer.close()
+        server.close()
+    assert delays == [False]
 
 
 def test_a_unix_socket_is_its_owners_alone(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ class GatewayLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remembered_nonces: Annotated[int, msgspec.Meta(ge=1000, le=10_000_000)] = 1_000_000
     nonces_of_principal: Annotated[int, msgspec.Meta(ge=100, le=10_000_000)] = 100_000
     risk_ceiling: Annotated[int, msgspec.Meta(ge=1, le=101)] = 90
+    workers: Annotated[int, msgspec.Meta(ge=0, le=32)] = 0
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,6 +143,7 @@ job_timeout_s = 60.0                          # how long the gateway waits for t
 remembered_nonces = 1000000                   # against replay; beyond them new requests are refused
 nonces_of_principal = 100000                  # of those; beyond them the principal's requests are refused
 risk_ceiling = 90                             # a risk score from 0 to 100 that is this high is refused; 101: none is
+workers = 0                                   # processes that speak HTTP; 0: the deciding process does
 
 {TABLES}
 {RISK}

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import uvicorn
 
@@ -21,17 +21,19 @@ from ringfence.keystore.daemon_log import open_daemon_log
 from ringfence.plugin.assertion import KEYS_PATH
 from ringfence.plugin.builtin.address import UNIX
 from ringfence.plugin.builtin.app import Capacity, GatewayApp
-from ringfence.plugin.builtin.connections import HEADER_BYTES, guarded_protocol
+from ringfence.plugin.builtin.capacity import Slots
+from ringfence.plugin.builtin.front.errors import FRONT_NO_SIGN_IN, FrontError
+from ringfence.plugin.builtin.front.keeping import Fronts, Plan
+from ringfence.plugin.builtin.front.service import Shared
 from ringfence.plugin.builtin.listen import open_listener
-from ringfence.plugin.composition import compose
+from ringfence.plugin.builtin.server import server_config
+from ringfence.plugin.composition import Gatehouse, compose
 from ringfence.plugin.config import GatewayConfig, Opened
 from ringfence.plugin.doors import open_doors
 from ringfence.plugin.duties import Duties
 from ringfence.plugin.past import Past, policies_record, read_past
 from ringfence.plugin.sessions.archive import Archive
 from ringfence.terminal import printable
-
-GRACE_S: Final = 5
 
 
 def run(config: GatewayConfig) -> None:
@@ -105,29 +107,11 @@ async def _serve(
         bodies_bytes=limits.bodies_bytes,
         body_timeout_s=limits.body_timeout_s,
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            GatewayApp(house.gate, capacity, published={KEYS_PATH: house.published_keys}, sign_in=house.sign_in),
-            http=guarded_protocol(limit=limits.connections, header_timeout_s=limits.header_timeout_s),
-            h11_max_incomplete_event_size=HEADER_BYTES,
-            lifespan="off",
-            log_config=None,
-            # Its warnings are about requests that do not parse: a stranger could write as many lines as it likes.
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=GRACE_S,
-            ws="none",
-        )
-    )
     running = [asyncio.create_task(task) for task in tasks]
     try:
         async with AsyncExitStack() as doors:
             await open_doors(doors, config, house, duties)
-            _tell(f"ready on {config.listen}")
-            await server.serve(sockets=[listener])
+            await _serve_http(config, listener, house, capacity)
     finally:
         for task in running:
             task.cancel()
@@ -139,6 +123,32 @@ async def _serve(
             await archive.save(house.settlement.record)
         await house.tending.save()
         await house.link.remote.close()
+
+
+async def _serve_http(config: GatewayConfig, listener: socket.socket, house: Gatehouse, capacity: Capacity) -> None:
+    """Speaks HTTP until SIGTERM or SIGINT: here, or in `limits.workers` processes that ask this one."""
+    limits = config.limits
+    if not limits.workers:
+        app = GatewayApp(house.gate, capacity, published={KEYS_PATH: house.published_keys}, sign_in=house.sign_in)
+        http = server_config(app, connections=limits.connections, header_timeout_s=limits.header_timeout_s)
+        _tell(f"ready on {config.listen}")
+        await uvicorn.Server(http).serve(sockets=[listener])
+        return
+    if house.sign_in is not None:
+        raise FrontError(
+            FRONT_NO_SIGN_IN,
+            "Browsers cannot sign in at a gateway with several workers.",
+            field="limits.workers",
+            hint="Set limits.workers to 0, or have browsers sign in at a gateway of their own.",
+        )
+    plan = Plan(limits.workers, capacity, limits.connections, limits.header_timeout_s, limits.job_timeout_s)
+    shared = Shared(house.gate, Slots(capacity.jobs), Slots(capacity.openings), _tell)
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    async with Fronts(plan, listener, shared, {KEYS_PATH: house.published_keys()}).running():
+        _tell(f"ready on {config.listen}, with {limits.workers} fronts")
+        await told.wait()
 
 
 def _now() -> int:

@@ -1,4 +1,4 @@
-"""The built-in gateway as an ASGI 3 application: HTTP in, `Gate` calls, HTTP out.
+"""The built-in gateway as an ASGI 3 application: HTTP in, calls of a gate, HTTP out.
 
 A job's body is read only after its header has authenticated it, and only then does it take a slot. A hello is small,
 and takes a slot of a pool of its own once it is there: strangers hold nothing that callers with a session need.
@@ -22,8 +22,8 @@ from ringfence.plugin.api import FACTORS_PATH, HEALTH_PATH, JOBS_PATH, MSGPACK, 
 from ringfence.plugin.builtin.bodies import DisconnectedError, Incoming, Message, Receive
 from ringfence.plugin.builtin.capacity import ByteBudget, Slots
 from ringfence.plugin.builtin.connections import AUTHENTICATED
+from ringfence.plugin.builtin.port import GateDoor
 from ringfence.plugin.errors import HEADERS_MALFORMED, METHOD_UNKNOWN, NOT_FOUND, GateError
-from ringfence.plugin.gate import Gate
 from ringfence.plugin.hosts.port import Answer, Inbound, Unseen
 from ringfence.plugin.settling import RefusedError
 from ringfence.plugin.signin.app import METHODS as SIGN_IN_PATHS
@@ -57,7 +57,7 @@ class GatewayApp:
 
     def __init__(
         self,
-        gate: Gate,
+        gate: GateDoor,
         capacity: Capacity,
         published: Mapping[str, Callable[[], bytes]] = NOTHING,
         sign_in: Application | None = None,

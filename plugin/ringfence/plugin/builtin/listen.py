@@ -54,7 +54,9 @@ def _clear_stale(path: Path) -> None:
 
 def _loopback(address: str) -> socket.socket:
     ip, port = loopback(address)
-    listener = socket.socket(socket.AF_INET6 if ip.version == 6 else socket.AF_INET)
+    # asyncio sends without delay only where the socket names its protocol; else an answer waits 40 ms for an ACK.
+    family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((str(ip), port))
