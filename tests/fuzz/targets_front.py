@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from ringfence import httpsig
 from ringfence.plugin.builtin.front import messages
 from ringfence.plugin.builtin.front.frames import Assembler, Bounds, Message, cancel, frames
 from ringfence.plugin.errors import POLICY_DENIED, StepUpError
 from ringfence.plugin.hosts.port import Inbound, Unseen
+from tests.fuzz.target import Target
 
 _BOUNDS = Bounds(calls=4, total=4096, body=2048)
 _INBOUND = Inbound(httpsig.Target("POST", "localhost", "/v1/jobs"), (("host", "localhost"),), "unix", "", b"body")
@@ -56,10 +56,9 @@ def _reply(data: bytes) -> None:
         messages.refused(messages.refusal(reply))
 
 
-# Name to decoder and seeds; whoever merges them into `targets.TARGETS` makes each a `Target`.
-TARGETS: Mapping[str, tuple[Callable[[bytes], Any], tuple[bytes, ...]]] = {
-    "plugin.front.frames": (_stream, (b"".join([*frames(1, b"head", b"body"), *frames(2, b"head"), cancel(2)]),)),
-    "plugin.front.question": (_question, _QUESTIONS),
-    "plugin.front.reply": (_reply, _REPLIES),
-    "plugin.front.setup": (messages.decode_setup, (_SETUP,)),
+TARGETS: Mapping[str, Target] = {
+    "plugin.front.frames": Target(_stream, (b"".join([*frames(1, b"head", b"body"), *frames(2, b"head"), cancel(2)]),)),
+    "plugin.front.question": Target(_question, _QUESTIONS),
+    "plugin.front.reply": Target(_reply, _REPLIES),
+    "plugin.front.setup": Target(messages.decode_setup, (_SETUP,)),
 }
