@@ -41,9 +41,13 @@ _USAGE_KINDS = frozenset({Kind.INVALID, Kind.NOT_FOUND, Kind.TOO_LARGE})
 # Top-level module of an optional dependency, and the extras that bring it.
 OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "cedarpy": ("gateway", "demo", "policy-tools"),
+    "fido2": ("gateway", "demo"),
     "google": ("agent", "gateway", "demo"),
     "grpc": ("agent", "gateway", "demo"),
     "hip": ("amd",),
+    "hpack": ("gateway", "demo"),
+    "httptools": ("gateway", "demo"),
+    "httpx": ("gateway", "demo"),
     "numpy": ("quantum", "demo"),
     "sklearn": ("risk",),
     "tpm2_pytss": ("tpm",),
