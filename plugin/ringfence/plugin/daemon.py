@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
 import signal
 import socket
@@ -86,6 +87,9 @@ async def _serve(
 ) -> None:
     limits = config.limits
     house = compose(config, opened, log, past, _tell)
+    # What is there now stays; a full collection that walks all of it would be a pause for every request.
+    gc.collect()
+    gc.freeze()
     duties = Duties(house, clock=_now, tell=_tell)
     tasks = duties.all()
     archive: Archive | None = None
