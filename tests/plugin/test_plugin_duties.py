@@ -18,7 +18,7 @@ from ringfence.plugin.duties import WATCH_S, Duties, kept_up
 from ringfence.plugin.host import Attested, Host, Unreachable
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.sessions.ending import PENDING, Endings
-from ringfence.plugin.sessions.port import Selection
+from ringfence.plugin.sessions.port import Ended, Selection
 from ringfence.plugin.sessions.store import MemorySessions
 from ringfence.plugin.threats.watch import Broadcast
 from ringfence.trust import Pin, Role, TrustList
@@ -45,9 +45,13 @@ class Journal:
     """A log whose disk takes a while for each commit."""
 
     records: list[Record] = field(default_factory=list)
+    failures: int = 0
 
     async def record(self, record: Record) -> None:
         await asyncio.sleep(0.005)
+        if self.failures:
+            self.failures -= 1
+            raise FAULT
         self.records.append(record)
 
     @property
@@ -117,6 +121,17 @@ def test_a_thousand_sessions_end_with_their_hosts_trust_and_on_record() -> None:
 
     asyncio.run(house.run(lambda: len(house.settlement.closed) == 1000, change))
     assert len(house.sessions) == 0
+
+
+def test_an_end_that_could_not_be_recorded_is_recorded_later() -> None:
+    house = House(10)
+
+    def change() -> None:
+        house.settlement.failures = 25
+        for session in list(house.sessions.select(Selection())):
+            house.sessions.retire(session.name, Ended.POLICY)
+
+    asyncio.run(house.run(lambda: len(house.settlement.closed) == 10, change))
 
 
 def test_a_host_whose_agent_is_not_pinned_any_more_is_asked_at_once() -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from ringfence import audit
+from ringfence.audit.errors import BAD_RECORD
 from ringfence.audit.kinds import Record, Shadow, Threat
 from ringfence.errors import RingfenceError
 from ringfence.plugin.composition import Gatehouse
@@ -21,6 +23,7 @@ from ringfence.plugin.pipeline.reconsider import reconsider
 from ringfence.plugin.sessions.ending import Change, PinRemoved, PrincipalLocked, TrustChanged
 from ringfence.plugin.sessions.port import Ended, Selection, Session
 from ringfence.plugin.sessions.revocations import changed_record, closed_record
+from ringfence.plugin.sessions.store import LAPSED_KEPT
 from ringfence.plugin.strangers import WINDOW_S
 from ringfence.plugin.threats.events import Reaction, ThreatEvent
 from ringfence.plugin.threats.watch import SessionEnded, ThreatSeen
@@ -46,6 +49,7 @@ class Duties:
         self._house = house
         self._clock = clock
         self._tell = tell
+        self._owed: deque[Record] = deque(maxlen=LAPSED_KEPT)
         self._status = ""
         self._pins = self._pinned(Role.CLIENT)
         self._bundle = house.means.decider.bundle_digest
@@ -164,15 +168,15 @@ class Duties:
             # Together, since each waits for the disk: a host's thousand sessions end within a second of its trust.
             for start in range(0, len(ended), _TOGETHER):
                 await asyncio.gather(*(self.ended(*one) for one in ended[start : start + _TOGETHER]))
+            owed = [self._owed.popleft() for _ in range(min(len(self._owed), _TOGETHER))]
+            await asyncio.gather(*(self._owe(record) for record in owed))
             for start in range(0, len(narrowed), _TOGETHER):
-                await asyncio.gather(
-                    *(self._record(changed_record(one)) for one in narrowed[start : start + _TOGETHER])
-                )
+                await asyncio.gather(*(self._owe(changed_record(one)) for one in narrowed[start : start + _TOGETHER]))
 
     async def ended(self, session: Session, why: Ended) -> None:
         """Puts a session's end on record and into the feed."""
         self.tell_ended(session, why)
-        await self._record(closed_record(session, why))
+        await self._owe(closed_record(session, why))
 
     def tell_ended(self, session: Session, why: Ended = Ended.REVOKED) -> None:
         """Puts a session's end into the feed."""
@@ -209,6 +213,15 @@ class Duties:
         except RingfenceError:
             return frozenset()
         return frozenset(pin.key_id for pin in trust.by_role(role, self._clock()))
+
+    async def _owe(self, record: Record) -> None:
+        """Records now or later: without the record of what became of a session, a snapshot would revive it as it was."""
+        try:
+            await self._house.settlement.record(record)
+        except audit.AuditError as error:
+            # What can never be read back has a record in its place already.
+            if error.code is not BAD_RECORD:
+                self._owed.append(record)
 
     async def _record(self, record: Record) -> None:
         # Decisions have their own record; without this one the log is full or broken, and they will say so.
