@@ -94,7 +94,7 @@ class Duties:
             said = ""
             if prepared is not None:
                 holder.install(prepared)
-                await self._record(policies_record(holder, self._house.policies_name))
+                await self._owe(policies_record(holder, self._house.policies_name))
 
     async def record_news(self) -> None:
         """Has sampled decisions checked by the oracle, and records what the policies have to tell."""
@@ -215,7 +215,7 @@ class Duties:
         return frozenset(pin.key_id for pin in trust.by_role(role, self._clock()))
 
     async def _owe(self, record: Record) -> None:
-        """Records now or later: without the record of what became of a session, a snapshot would revive it as it was."""
+        """Records now or later: without it, a snapshot would revive a session as it was, or an older policy pass."""
         try:
             await self._house.settlement.record(record)
         except audit.AuditError as error:
