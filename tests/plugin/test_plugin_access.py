@@ -110,20 +110,20 @@ class Gateway:
         self.session = structs.replace(opened, **session)
         self.sessions.add(self.session, now=NOW)
         trust = TrustList((Pin("client", Role.CLIENT, CLIENT.public, NOW),))
+        self.means = Means(
+            trust=lambda: trust,
+            sessions=self.sessions,
+            decider=self.policies,
+            replay=NonceLedger(lifetime_s=MESSAGE_LIFETIME_S, capacity=1000, quota=1000),
+            risk=Assessor(RiskSettings()),
+            threats=Calm(),
+            ceiling=90,
+            ticks_ns=itertools.count(0, 5000).__next__,
+            random=secrets.token_bytes,
+            protect=lambda method, headers: csrf.protect(method, headers, key=FORGERY_KEY, origin=ORIGIN),
+        )
         self.pipeline = RequestPipeline(
-            Means(
-                trust=lambda: trust,
-                sessions=self.sessions,
-                decider=self.policies,
-                replay=NonceLedger(lifetime_s=MESSAGE_LIFETIME_S, capacity=1000, quota=1000),
-                risk=Assessor(RiskSettings()),
-                threats=Calm(),
-                ceiling=90,
-                ticks_ns=itertools.count(0, 5000).__next__,
-                random=secrets.token_bytes,
-                protect=lambda method, headers: csrf.protect(method, headers, key=FORGERY_KEY, origin=ORIGIN),
-            ),
-            AccessDemand(Upstream("service", tenant="acme", verifies_body=verifies_body)),
+            self.means, AccessDemand(Upstream("service", tenant="acme", verifies_body=verifies_body))
         )
 
     def ask(self, inbound: Inbound, now: int = NOW) -> Decided[Permitted]:

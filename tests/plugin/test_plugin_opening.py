@@ -276,6 +276,15 @@ def test_a_full_replay_cache_denies() -> None:
     denied(gateway.greet(hello().message), "signature", "integrity.replay_capacity")
 
 
+def test_a_clock_that_goes_forth_and_back_takes_no_hello_twice() -> None:
+    for began in range(NOW + 200, NOW + 300, 9):
+        gateway, once = Gateway(), hello(now=began).message
+        assert isinstance(gateway.greet(once, now=began).ruling, Opening)
+        gateway.greet(hello(now=began + 1000).message, now=began + 1000)
+        for shift in range(0, 60, 7):
+            denied(gateway.greet(once, now=began + shift), "signature", "identity.replayed")
+
+
 def test_the_client_ends_up_with_the_session_that_was_decided() -> None:
     initiator = hello()
     opening = Gateway().greet(initiator.message).ruling

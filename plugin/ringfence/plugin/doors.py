@@ -16,6 +16,7 @@ from ringfence.plugin.hosts.forwardauth import service as forward_auth
 from ringfence.plugin.hosts.forwardauth.service import ForwardAuth, document
 from ringfence.plugin.hosts.spoe import agent as spoe
 from ringfence.plugin.sessions.desk_server import AdminServer
+from ringfence.plugin.sessions.revocations import Of
 from ringfence.plugin.sessions.revoking import Revoker
 from ringfence.plugin.threats.feed import serve_feed
 
@@ -41,7 +42,13 @@ async def open_doors(doors: AsyncExitStack, config: GatewayConfig, house: Gateho
             ended=duties.tell_ended,
             now=_now,
         )
-        admin = AdminServer(house.sessions, revoker.revoke, now=_now)
+
+        async def revoke(of: Of, value: str) -> int:
+            # Operators name principals as their pins do; sessions have their keys.
+            values = house.identification.keys(value, _now()) if of == "principal" else (value,)
+            return sum([await revoker.revoke(of, one) for one in values])
+
+        admin = AdminServer(house.sessions, revoke, now=_now)
         await doors.enter_async_context(admin.serve(sockets.admin))
 
 

@@ -135,9 +135,9 @@ class Gate:
         Raises `RefusedError`.
         """
         begun = self._factors.begin(inbound, now=self._now())
+        proven: tuple[Proven, ...] | RingfenceError = ()
         if isinstance(begun, Begun):
             evidence = begun.evidence
-            proven: tuple[Proven, ...] | RingfenceError
             try:
                 proven = (await self._prove(evidence.pieces, evidence.binding, self._now())).proven
             except RingfenceError as error:
@@ -145,8 +145,13 @@ class Gate:
             decided = self._factors.finish(begun, proven, now=self._now())
         else:
             decided = begun
-        session, _ = await self._settlement.settle(decided, inbound.source)
-        return live_factors(session, self._now())
+        session, waited = await self._settlement.settle(decided, inbound.source)
+        now = self._now()
+        try:
+            kept = self._factors.keep(session.name, () if isinstance(proven, RingfenceError) else proven, now=now)
+        except RingfenceError as error:
+            raise RefusedError(error, decided.record.decision_id, with_audit(decided, waited)) from error
+        return live_factors(kept, now)
 
     async def _forward(self, granted: Granted, inbound: Inbound) -> Finished:
         body = inbound.body if isinstance(inbound.body, bytes) else b""

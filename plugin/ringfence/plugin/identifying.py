@@ -46,6 +46,14 @@ class Identification:
         """How many other people approve of a principal's break-glass access."""
         return 0 if self.approved is no_approvals else self.approved(self._name(principal, now), now)
 
+    def keys(self, named: str, now: int) -> tuple[str, ...]:
+        """The keys of the client that is called so, or has this key; `named` itself where nobody is."""
+        try:
+            clients = self.trust().by_role(Role.CLIENT, now)
+        except TrustError:
+            clients = ()
+        return tuple(pin.key_id for pin in clients if named in (pin.name, pin.key_id)) or (named,)
+
     async def prove(self, pieces: Mapping[str, bytes], binding: Binding, now: int) -> Identified:
         """What the pieces prove of the session's principal. Raises `IdentityError`."""
         binding = replace(binding, principal=self._name(binding.principal, now))

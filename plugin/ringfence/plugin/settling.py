@@ -76,8 +76,12 @@ class Settlement:
         return decided.ruling, waited
 
     async def record(self, record: Record) -> None:
-        """Makes one record durable. Raises `AuditError`."""
-        await self._log.durable(self._log.append(record))
+        """Makes one record durable. Raises `AuditError`, at once where too many wait for the disk.
+
+        Waiting for room would hold up the whole event loop: whoever fills the log would stop all decisions, and the
+        revocations with them.
+        """
+        await self._log.durable(self._log.append(record, timeout_s=0.0))
         self._tell(record)
 
     async def report_suppressed(self) -> None:

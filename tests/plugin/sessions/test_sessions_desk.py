@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -25,8 +26,8 @@ from ringfence.plugin.errors import GateError
 from ringfence.plugin.sessions import desk, revoke_cli, sessions_cli
 from ringfence.plugin.sessions.desk_client import Desk
 from ringfence.plugin.sessions.desk_server import CONNECTIONS, AdminServer
-from ringfence.plugin.sessions.port import Session
-from ringfence.plugin.sessions.revocations import Of, Revocations
+from ringfence.plugin.sessions.port import Selection, Session
+from ringfence.plugin.sessions.revocations import History, Of, Revocations, begun_record, taken_record
 from ringfence.plugin.sessions.revoking import Revoker
 from ringfence.plugin.sessions.store import MemorySessions
 
@@ -239,3 +240,16 @@ def test_frames_come_back_however_they_are_cut(bodies: list[bytes], cut: int) ->
 def test_no_bytes_raise_anything_else(data: bytes, decode: Callable[[bytes], object]) -> None:
     with contextlib.suppress(GateError):
         decode(data)
+
+
+def test_a_clock_that_went_back_spares_no_session(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    late = msgspec.structs.replace(session(7), name="f" * 32, opened_at=NOW + 100, expires_at=NOW + 200)
+    running.store.add(late, now=NOW)
+    before = sum(1 for _ in running.store.select(Selection(principal=late.principal)))
+    assert asyncio.run(running.revoker.revoke("principal", late.principal)) == before
+    # Nor does a snapshot from before bring it back.
+    history = History()
+    for record in (begun_record(1), taken_record(1, "a" * 64), *running.records):
+        history.see(record)
+    assert not history.revives(late)

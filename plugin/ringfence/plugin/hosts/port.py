@@ -58,7 +58,7 @@ class Inbound:
     """
 
     target: httpsig.Target
-    headers: Sequence[tuple[str, str]]
+    headers: Sequence[tuple[str, str]] = field(repr=False)
     source: str
     upstream: str
     body: bytes | Unseen = field(repr=False)
@@ -75,7 +75,7 @@ class Answer:
     """
 
     status: int
-    forward: tuple[tuple[str, str], ...] = ()
+    forward: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     decision_id: str = ""

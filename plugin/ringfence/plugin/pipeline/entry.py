@@ -88,7 +88,7 @@ class Entry:
         try:
             self._means.trust().find(Role.CLIENT, session.principal, now)
         except TrustError as error:
-            self._means.sessions.end(name, Ended.PRINCIPAL)
+            self._means.sessions.retire(name, Ended.PRINCIPAL)
             raise GateError(
                 PRINCIPAL_UNKNOWN,
                 "The session's client is not pinned here any more.",

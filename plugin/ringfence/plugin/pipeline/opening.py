@@ -30,7 +30,6 @@ from ringfence.trust.errors import TrustError
 from ringfence.trust.pins import Pin, Role
 
 MIN_LIFETIME_S = 30
-REPLAY_LIFETIME_S = 2 * HELLO_LIFETIME_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,8 @@ class OpeningPipeline:
     def _authenticate(self, docket: Docket, known: _Known, now: int) -> Greeted:
         greeted = known.received.authenticate(known.pin.public, self._signer, SESSION_PURPOSE, now=now)
         principal = known.pin.key_id
-        nonce, until = f"{principal}:{known.received.hello.nonce.hex()}", now + REPLAY_LIFETIME_S
+        hello = known.received.hello
+        nonce, until = f"{principal}:{hello.nonce.hex()}", hello.created_at + HELLO_LIFETIME_S
         self._means.replay.spend(principal, nonce, until=until, now=now, code=HELLO_REPLAYED)
         docket.nonce, docket.nonce_until = nonce, until
         return greeted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ringfence.plugin.errors import GateError
 from ringfence.plugin.host import Attested
 from ringfence.plugin.pipeline.facts import Activity, common_facts, live_factors
@@ -10,8 +12,8 @@ from ringfence.plugin.pipeline.stages import permitted_still
 from ringfence.plugin.sessions.port import Session
 
 
-def reconsider(means: Means, session: Session, host: Attested, *, now: int) -> bool:
-    """Whether the session lives on. It is bound to the present bundle then, and ended otherwise.
+def reconsider(means: Means, session: Session, host: Attested, *, now: int) -> None:
+    """Binds the session to the present bundle, or retires it. `session` is as the store has it now.
 
     Nothing is known of a request that is not made, so its risk counts as none; the next request is judged by its own.
     """
@@ -19,8 +21,5 @@ def reconsider(means: Means, session: Session, host: Attested, *, now: int) -> b
     common = common_facts(
         host, session, live_factors(session, now), activity, now=now, source=session.source, tenant=""
     )
-    try:
+    with suppress(GateError):
         permitted_still(means, session, common)
-    except GateError:
-        return False
-    return True

@@ -102,5 +102,5 @@ class RequestPipeline(Generic[Ask, Outcome]):
             return same_device(attested, agent=session.host, status=session.status)
         except GateError:
             # It does not come back to life when the host does.
-            self._means.sessions.end(session.name, Ended.TRUST)
+            self._means.sessions.retire(session.name, Ended.TRUST)
             raise

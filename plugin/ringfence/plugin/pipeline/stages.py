@@ -161,12 +161,14 @@ def permitted_still(means: Means, session: Session, common: Common) -> Session:
 
     Raises `session.policy_changed`.
     """
-    # A session is opened with a signature, which it does not show again.
+    # As when it was opened: where its requests are signed, that took a signature, which it does not show again. A
+    # browser's session never had one, and a cookie proves nothing of its own.
     shown = SessionContext(*common)
-    opening = structs.replace(shown, factors=tuple(sorted({*shown.factors, SIGNATURE_FACTOR})))
+    factors = {SIGNATURE_FACTOR if name == SESSION_FACTOR else name for name in shown.factors} - {COOKIE_FACTOR}
+    opening = structs.replace(shown, factors=tuple(sorted(factors)), resource_tenant="")
     verdict = means.decider.decide(Query(session.principal, session.groups, Action.OPEN_SESSION, session.host, opening))
     if verdict.errors or not verdict.allowed:
-        means.sessions.end(session.name, Ended.POLICY)
+        means.sessions.retire(session.name, Ended.POLICY)
         raise GateError(
             SESSION_POLICY,
             "The policies have changed, and would not open this session any more.",

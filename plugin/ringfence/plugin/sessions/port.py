@@ -105,6 +105,13 @@ class SessionStore(Protocol):
         """Ends a session at once; gives it back where it was live."""
         ...
 
+    def retire(self, name: str, why: Ended) -> None:
+        """Ends a session that a decision has found to be over, and leaves it to whoever records such ends.
+
+        Without a record of it, a snapshot from before could bring the session back.
+        """
+        ...
+
     def select(self, selection: Selection) -> Iterator[Session]:
         """The live sessions of a selection."""
         ...

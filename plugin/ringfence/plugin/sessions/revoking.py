@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from ringfence.audit import Record
@@ -49,7 +50,9 @@ class Revoker:
         while start >= 0:
             found, start = self._store.scan((revocation.selection,), start, _PLACES)
             for session in found:
-                if revocation.covers(session):
+                # One that was opened later than now was opened before the clock went back.
+                if revocation.covers(session) or session.opened_at > self._now():
+                    revocation = replace(revocation, at=max(revocation.at, session.opened_at))
                     self._store.end(session.name, Ended.REVOKED)
                     self._ended(session)
                     count += 1

@@ -149,6 +149,12 @@ class MemorySessions:
         self._drop(place, packed, session, why)
         return None if lapsed else session
 
+    def retire(self, name: str, why: Ended) -> None:
+        """Ends a session, and gives it back with the next `sweep`, for whoever records its end."""
+        session = self.end(name, why)
+        if session is not None:
+            self._lapsed.append((session, why))
+
     def select(self, selection: Selection) -> Iterator[Session]:
         """The live sessions of a selection. Between two of them there may be a scan of all; `scan` goes in slices."""
         start = 0
@@ -177,7 +183,8 @@ class MemorySessions:
     def sweep(self, *, now: int, places: int = SLICE) -> list[tuple[Session, Ended]]:
         """Ends the sessions that have expired or were idle too long among the next `places` places.
 
-        Gives them back, with those that made room for others since the last call, for whoever records their end.
+        Gives them back, with those that were retired or made room for others since the last call, for whoever records
+        their end.
         """
         collected = list(self._lapsed)
         self._lapsed.clear()
