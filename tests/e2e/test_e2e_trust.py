@@ -26,6 +26,7 @@ from ringfence.client.local import LocalInstallation
 from ringfence.client.transport import Transport
 from ringfence.crypto.handshake import Greeted, Received
 from ringfence.plugin.api import MSGPACK, SESSIONS_PATH
+from ringfence.plugin.config import TRUST_PATIENCE_S
 from ringfence.trust import KeyPair, generate
 
 Refusal = Callable[[Callable[[], object]], str]
@@ -248,6 +249,7 @@ def test_a_key_that_is_no_longer_pinned(
 ) -> None:
     def trust(*words: object) -> None:
         subprocess.run(command("trust", *words), check=True, capture_output=True, timeout=30)
+        time.sleep(2 * TRUST_PATIENCE_S)  # what a gateway has read of the list holds for so long
 
     session = local.client().open_session()
     key = local.public_key("client")

@@ -192,6 +192,6 @@ workers = 0                                   # processes that speak HTTP; 0: th
         signer, verifier = load_private(self.key), load_private(self.verifier_key)
         news = PolicyNews()
         least = least_versions.get(self.policies, 0)
-        decider = hold_policies(self.policies, self.policy, news, least_version=least)
         trust = TrustFile(self.trust, patience_s=TRUST_PATIENCE_S)
+        decider = hold_policies(self.policies, self.policy, news, trust, least_version=least)
         return Opened(signer, verifier, trust, decider, news)

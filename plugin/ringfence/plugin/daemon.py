@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,7 +32,7 @@ from ringfence.plugin.builtin.server import server_config
 from ringfence.plugin.composition import Gatehouse, compose
 from ringfence.plugin.config import GatewayConfig, Opened
 from ringfence.plugin.doors import open_doors
-from ringfence.plugin.duties import Duties
+from ringfence.plugin.duties import Duties, kept_up
 from ringfence.plugin.past import Past, policies_record, read_past
 from ringfence.plugin.sessions.archive import Archive
 from ringfence.terminal import printable
@@ -39,8 +40,8 @@ from ringfence.terminal import printable
 
 def run(config: GatewayConfig) -> None:
     """Serves until SIGTERM or SIGINT. Raises `RingfenceError` where it cannot start."""
-    past = read_past(config.state / "audit" / "gateway", now=_now())
-    opened = config.open(past.policies)
+    folder = config.state / "audit" / "gateway"
+    opened = config.open(read_past(folder, now=_now()).policies)
     policies = policies_record(opened.decider, config.policies)
     with (
         _unwound_by_sigterm(),
@@ -55,7 +56,8 @@ def run(config: GatewayConfig) -> None:
             anchor=configured_anchor(config.audit.anchor.path, opened.signer.key_id),
         ) as log,
     ):
-        asyncio.run(_serve(config, listener, opened, log, past))
+        # Read again, now that the log is this process's alone: the one before may have gone on until a moment ago.
+        asyncio.run(_serve(config, listener, opened, log, read_past(folder, now=_now())))
 
 
 @contextmanager
@@ -103,7 +105,8 @@ async def _serve(
             tell=_tell,
         )
         archive.revive(now=_now())
-        tasks.append(archive.tend(house.settlement.record, config.sessions.snapshot_s))
+        tend = partial(archive.tend, house.settlement.record, config.sessions.snapshot_s)
+        tasks.append(kept_up("keeping sessions for a restart", tend, _tell))
     capacity = Capacity(
         jobs=limits.concurrent_requests,
         openings=limits.concurrent_openings,
@@ -119,8 +122,7 @@ async def _serve(
     finally:
         for task in running:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*running, return_exceptions=True)
         with suppress(audit.AuditError):
             await house.settlement.report_suppressed()
         if archive is not None:

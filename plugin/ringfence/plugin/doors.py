@@ -43,12 +43,15 @@ async def open_doors(doors: AsyncExitStack, config: GatewayConfig, house: Gateho
             now=_now,
         )
 
-        async def revoke(of: Of, value: str) -> int:
+        def keys(named: str) -> tuple[str, ...]:
             # Operators name principals as their pins do; sessions have their keys.
-            values = house.identification.keys(value, _now()) if of == "principal" else (value,)
+            return house.identification.keys(named, _now())
+
+        async def revoke(of: Of, value: str) -> int:
+            values = keys(value) if of == "principal" else (value,)
             return sum([await revoker.revoke(of, one) for one in values])
 
-        admin = AdminServer(house.sessions, revoke, now=_now)
+        admin = AdminServer(house.sessions, revoke, now=_now, keys=keys)
         await doors.enter_async_context(admin.serve(sockets.admin))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ringfence.plugin.risk.assessor import Assessor
 from ringfence.plugin.risk.port import Features, RiskAssessor, RiskScore

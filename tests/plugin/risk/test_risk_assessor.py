@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from ringfence.plugin.risk.assessor import Assessor
 from ringfence.plugin.risk.port import Features

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ringfence.plugin.risk.assessor import Assessor
 from ringfence.plugin.risk.baseline import Sample

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ringfence.plugin.errors import LimitedError
 from ringfence.plugin.threats.detector import CLEAR, Detector, admit

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from ringfence import httpsig
-from ringfence.errors import RingfenceError
+from ringfence.errors import INTERNAL, RingfenceError
 from ringfence.plugin.answers import refusal
 from ringfence.plugin.api import FACTORS_PATH, HEALTH_PATH, JOBS_PATH, MSGPACK, SESSIONS_PATH
 from ringfence.plugin.builtin.bodies import DisconnectedError, Incoming, Message, Receive
@@ -90,6 +90,8 @@ class GatewayApp:
             answer = _refused(refused)
         except RingfenceError as error:
             answer = refusal(error)
+        except Exception:  # noqa: BLE001 - a bug denies like anything else, and in the same words
+            answer = refusal(GateError(INTERNAL, "The decision failed in a way that it should not; it denies."))
         await incoming.discard()
         await _send(send, answer, last=not incoming.ended)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import secrets
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ringfence.errors import BAD_ARGUMENT, UsageError
 from ringfence.terminal import print_json, print_table, printable
@@ -115,7 +116,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             field="--log",
             hint="`ringfence audit show --kind decision` lists what it has.",
         )
-    document: dict[str, object] = dataclasses.asdict(scored)
+    document: dict[str, object] = msgspec.to_builtins(scored)
     document["baseline"] = _baseline(arguments, scored.principal) if arguments.state is not None else None
     if arguments.json:
         print_json(document)

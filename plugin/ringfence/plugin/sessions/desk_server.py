@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -34,9 +35,16 @@ class AdminServer:
     """
 
     def __init__(
-        self, store: SlicedStore, revoke: Callable[[Of, str], Awaitable[int]], *, now: Callable[[], int]
+        self,
+        store: SlicedStore,
+        revoke: Callable[[Of, str], Awaitable[int]],
+        *,
+        now: Callable[[], int],
+        keys: Callable[[str], tuple[str, ...]] = lambda named: (named,),
     ) -> None:
+        """`keys` are the principals that an operator means by a name."""
         self._store = store
+        self._keys = keys
         self._revoke = revoke
         self._now = now
         self._conversations: set[asyncio.Task[None]] = set()
@@ -103,8 +111,10 @@ class AdminServer:
         if isinstance(question, desk.Revoke):
             return desk.Revoked(await self._revoke(question.of, question.value))
         start = question.start
+        meant = self._keys(question.principal) if question.principal else ("",)
+        selections = tuple(replace(question.selection, principal=principal) for principal in meant)
         for _ in range(_SLICES):
-            found, start = self._store.scan((question.selection,), start, desk.PAGE)
+            found, start = self._store.scan(selections, start, desk.PAGE)
             live = tuple(desk.view(session) for session in found if session.expires_at > self._now())
             if live or start < 0:
                 return desk.Page(live, start)
