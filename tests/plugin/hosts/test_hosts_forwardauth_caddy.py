@@ -10,8 +10,8 @@ import pytest
 from ringfence.plugin.hosts.port import Unseen
 from tests.plugin.hosts.hosts_contract import HostContract
 from tests.plugin.hosts.hosts_plugin import Plugin
+from tests.plugin.hosts.hosts_programs import Places, caddy
 from tests.plugin.hosts.hosts_scene import (
-    EXAMPLES,
     EchoUpstream,
     Scene,
     ScriptedGatekeeper,
@@ -34,29 +34,7 @@ def scene() -> Iterator[Scene]:
         plugin.start()
         make_certificates(folder)
         port, tls_port = free_port(), free_port()
-        text = (EXAMPLES / "caddy" / "Caddyfile").read_text()
-        for example, here in {
-            "/run/caddy/admin.sock": f"{folder}/admin.sock",
-            ":443 {": f":{tls_port} {{\n\tbind 127.0.0.1",
-            "http://:8081": f"http://:{port}",
-            "127.0.0.1:8080": f"127.0.0.1:{upstream.port}",
-            "/run/ringfence/forward-auth.sock": str(plugin.socket),
-            "/etc/caddy/tls/server.pem": f"{folder}/server.pem",
-            "/etc/caddy/tls/server.key": f"{folder}/server.key",
-        }.items():
-            assert text.count(example) == 1, example
-            text = text.replace(example, here)
-        (folder / "Caddyfile").write_text(text)
-        command = [
-            "env",
-            f"HOME={folder}",
-            "caddy",
-            "run",
-            "--config",
-            str(folder / "Caddyfile"),
-            "--adapter",
-            "caddyfile",
-        ]
+        command = caddy(Places(folder, port, tls_port, upstream.port, plugin.socket))
         with program(command, port, folder / "log") as process:
             tls = client_context(folder)
             yield Scene(stage, gatekeeper, upstream, port, plugin.stop, plugin.start, process, folder, tls_port, tls)
