@@ -45,8 +45,6 @@ def scene() -> Iterator[Scene]:
 
 class TestCaddy(HostContract):
     broken = (502,)
-    # Caddy 2.6 does not tell a chunked body from none.
-    bodiless = Unseen.HIDDEN
     # At a reload it closes a new connection now and then before it has read from it; a client asks again.
     tries = 2
 
@@ -55,11 +53,19 @@ class TestCaddy(HostContract):
         command += ["--address", f"unix//{scene.folder}/admin.sock"]
         subprocess.run(command, check=True, capture_output=True, env={"HOME": str(scene.folder)})
 
-    def test_a_chunked_body_is_never_called_absent(self, scene: Scene) -> None:
-        chunked = b"POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
-        scene.ask(chunked)
-        for inbound, received in zip(scene.gatekeeper.seen, scene.upstream.received, strict=False):
-            assert (inbound.body, received.body) == (Unseen.HIDDEN, b"x")
+    @pytest.mark.parametrize("size", [1, 2, 100_000])
+    def test_a_chunked_body_is_refused_and_never_called_absent(self, scene: Scene, size: int) -> None:
+        chunked = b"POST / HTTP/1.1\r\nHost: h.test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        reply = scene.ask(chunked + b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size))
+        # Of a long one Caddy may break off what it does not read.
+        assert reply.status in ((411,) if size < 3 else (411, 0))
+        assert (scene.gatekeeper.seen, scene.upstream.received) == ([], [])
+
+    def test_a_chunked_body_of_nothing_is_none(self, scene: Scene) -> None:
+        chunked = b"POST / HTTP/1.1\r\nHost: h.test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert scene.ask(chunked + b"0\r\n\r\n").status == 200
+        (inbound,), (received,) = scene.gatekeeper.seen, scene.upstream.received
+        assert (inbound.body, received.body) == (Unseen.ABSENT, b"")
 
     def test_a_client_certificate_reaches_the_gatekeeper(self, scene: Scene) -> None:
         # Caddy answers only for the name of the handshake where it asks for certificates.
