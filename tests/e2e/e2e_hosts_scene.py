@@ -207,15 +207,15 @@ class Front:
     doors: Mapping[str, Door]
 
 
-def nginx_alone(local: LocalInstallation, folder: Path) -> contextlib.AbstractContextManager[Front]:
-    """Only nginx before the gateway."""
-    return front(local, folder, ("nginx",))
-
-
 @contextlib.contextmanager
-def front(local: LocalInstallation, folder: Path, names: Sequence[str]) -> Iterator[Front]:
-    """The hosts called `names` before the gateway of a fresh installation, each with a client of its own."""
-    configure(local, names)
+def front(
+    local: LocalInstallation, folder: Path, names: Sequence[str], *, others: Sequence[str] = ()
+) -> Iterator[Front]:
+    """The hosts called `names` before the gateway of a fresh installation, each with a client of its own.
+
+    `others` are clients beside them.
+    """
+    configure(local, (*names, *others))
     status, keys = get(local.socket("gateway"), KEYS_PATH)
     assert (status, get(local.socket("forward_auth"), KEYS_PATH)) == (200, (200, keys))
     (folder / "keys.json").write_bytes(keys)

@@ -41,7 +41,12 @@ async def open_doors(doors: AsyncExitStack, config: GatewayConfig, house: Gateho
             ended=duties.tell_ended,
             now=_now,
         )
-        admin = AdminServer(house.sessions, revoker.revoke, now=_now)
+        admin = AdminServer(
+            house.sessions,
+            revoker.revoke,
+            principals=lambda written: house.identification.keys(written, _now()),
+            now=_now,
+        )
         await doors.enter_async_context(admin.serve(sockets.admin))
 
 
