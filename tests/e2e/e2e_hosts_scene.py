@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -53,6 +54,8 @@ verifies_body = false
 
 [hosts.forward_auth.socket]
 path = {forward_auth}
+
+[hosts.authzen]
 
 [hosts.spoe.socket]
 path = {spoe}
@@ -188,12 +191,15 @@ def end(local: LocalInstallation, number: int) -> None:
     process.wait(20)
 
 
-def get(path: Path, target: str) -> tuple[int, bytes]:
-    """The status and the body of a GET over a Unix socket."""
+def get(path: Path, target: str, question: object = None) -> tuple[int, bytes]:
+    """The status and the body of a GET over a Unix socket, or of a POST of a `question` in JSON."""
     connection = http.client.HTTPConnection("localhost")
     with socket.socket(socket.AF_UNIX) as connection.sock:
         connection.sock.connect(str(path))
-        connection.request("GET", target)
+        if question is None:
+            connection.request("GET", target)
+        else:
+            connection.request("POST", target, json.dumps(question), {"content-type": "application/json"})
         answer = connection.getresponse()
         return answer.status, answer.read()
 

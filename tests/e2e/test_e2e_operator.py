@@ -13,7 +13,7 @@ from ringfence.client.client import Session
 from ringfence.client.local import LocalInstallation
 from ringfence.trust import Role
 from ringfence.trust.store import change
-from tests.e2e.e2e_hosts_scene import MANIFEST, Door, Front, front, signed
+from tests.e2e.e2e_hosts_scene import MANIFEST, Door, Front, front, get, signed
 
 Command = Callable[..., list[str]]
 SOON_S = 1.0
@@ -100,6 +100,26 @@ def test_a_decision_is_seen_as_it_happens_and_explained_afterwards(
     said = told(command("gateway", "explain", event["decision_id"], "--log", log))
     assert "forbid-admin-without-key" in said
     assert "webauthn" in said
+
+
+def test_a_question_over_authzen_is_decided_by_the_same_policies(before: Front, command: Command) -> None:
+    stated = {"source": "192.0.2.1", "factors": ["session-mac"], "risk": 0}
+    request = {"method": "GET", "authority": "h", "path": "/admin/x", "body_bytes": 0}
+    question = {
+        "subject": {"type": "client", "id": "nginx"},
+        "action": {"name": "Access"},
+        "resource": {"type": "upstream", "id": "service"},
+        "context": stated | request,
+    }
+    ask = before.local.socket("forward_auth")
+    denied = json.loads(get(ask, "/access/v1/evaluation", question)[1])
+    assert (denied["decision"], denied["context"]["missing"]) == (False, ["webauthn"])
+    log = before.local.audit_folder / "gateway"
+    assert "ASKED FOR MORE" in told(command("gateway", "explain", denied["context"]["decision_id"], "--log", log))
+
+    found = {**question, "subject": {"type": "client"}, "context": stated | request | {"path": "/a"}}
+    results = json.loads(get(ask, "/access/v1/search/subject", found)[1])["results"]
+    assert {"type": "client", "id": "nginx"} in results
 
 
 def test_a_client_that_is_no_longer_pinned_is_out_within_a_second(before: Front, until: Callable[..., None]) -> None:

@@ -60,12 +60,16 @@ class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The gateways that ask this one. Each is served only where it has a table."""
+    """The gateways that ask this one, each served only where it has a table; AuthZEN on forward-auth's socket."""
 
     forward_auth: ForwardAuthSettings | None = None
     spoe: SpoeSettings | None = None
     ext_authz: ExtAuthzSettings | None = None
     authzen: AuthZenSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.authzen is not None and self.forward_auth is None:
+            raise ValueError("authzen is served on the socket of forward_auth, which has no table")
 
 
 class SessionsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

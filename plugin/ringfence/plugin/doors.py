@@ -11,6 +11,8 @@ from ringfence.plugin.assertion import KEYS_PATH
 from ringfence.plugin.composition import Gatehouse
 from ringfence.plugin.config import GatewayConfig
 from ringfence.plugin.duties import Duties
+from ringfence.plugin.evaluating import KnownEntities, PolicyEvaluator
+from ringfence.plugin.hosts.authzen.api import METADATA, PREFIX, AuthZen, AuthZenSettings
 from ringfence.plugin.hosts.extauthz.adapter import ExtAuthz
 from ringfence.plugin.hosts.forwardauth import service as forward_auth
 from ringfence.plugin.hosts.forwardauth.service import ForwardAuth, document
@@ -25,6 +27,9 @@ async def open_doors(doors: AsyncExitStack, config: GatewayConfig, house: Gateho
     hosts, sockets = config.hosts, config.sockets
     if hosts.forward_auth is not None:
         further = {KEYS_PATH: document("application/json", house.published_keys)}
+        if hosts.authzen is not None:
+            api = _authzen(hosts.authzen, config.host.agent, house)
+            further |= {PREFIX: api.handle, METADATA: api.handle}
         handler = ForwardAuth(house.keeper, hosts.forward_auth, further=further)
         await doors.enter_async_context(_closing(await forward_auth.serve(hosts.forward_auth, handler.handle)))
     if hosts.spoe is not None:
@@ -48,6 +53,18 @@ async def open_doors(doors: AsyncExitStack, config: GatewayConfig, house: Gateho
             now=_now,
         )
         await doors.enter_async_context(admin.serve(sockets.admin))
+
+
+def _authzen(settings: AuthZenSettings, agent: str, house: Gatehouse) -> AuthZen:
+    evaluator = PolicyEvaluator(
+        house.means,
+        house.settlement,
+        house.upstreams,
+        keys=lambda written: house.identification.keys(written, _now()),
+        host=house.link.host,
+        clock=_now,
+    )
+    return AuthZen(evaluator, KnownEntities(house.means, house.upstreams, agent=agent, clock=_now), settings)
 
 
 @asynccontextmanager
