@@ -79,7 +79,7 @@ JOB = {
     "compute_units": 64,
 }
 DECIDER = CedarDecider(open_bundled("default"))
-ODD = (
+ODD: tuple[Any, ...] = (
     None,
     True,
     -1,
