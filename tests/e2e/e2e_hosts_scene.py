@@ -115,7 +115,7 @@ class Upstream:
         self._served = asyncio.create_task(self._server.serve(sockets=[self._listener]))
 
     async def stop(self) -> None:
-        self._server.should_exit = True
+        self._server.handle_exit(signal.SIGTERM, None)
         assert self._served is not None
         await self._served
 

@@ -52,6 +52,13 @@ def test_settings_that_cannot_be_meant_are_refused(line: str) -> None:
         parse(f"[hosts.forward_auth]\n{line}\n{socket}")
 
 
+def test_the_settings_of_envoys_page_are_read() -> None:
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", (EXAMPLES / "envoy.md").read_text(), re.DOTALL | re.MULTILINE)
+    daemon = parse(block)
+    assert daemon.hosts.ext_authz is not None
+    assert list(daemon.hosts.ext_authz.upstreams) == list(daemon.upstreams)
+
+
 def test_authzen_needs_the_socket_that_it_is_served_on() -> None:
     (block,) = re.findall(r"^```toml\n(.*?)^```$", (EXAMPLES / "authzen.md").read_text(), re.DOTALL | re.MULTILINE)
     assert parse(f'{block}[hosts.forward_auth.socket]\npath = "/s"\n').hosts.authzen is not None
