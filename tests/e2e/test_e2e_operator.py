@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from ringfence.client.client import Session
 from ringfence.client.local import LocalInstallation
 from ringfence.trust import Role
 from ringfence.trust.store import change
-from tests.e2e.e2e_hosts_scene import MANIFEST, Door, Front, front, get, signed
+from tests.e2e.e2e_hosts_scene import MANIFEST, Door, Front, end, front, get, signed
 
 Command = Callable[..., list[str]]
 SOON_S = 1.0
@@ -141,3 +142,11 @@ def test_policies_that_forbid_end_what_they_would_not_open(
     refused(door, session, until, 3.0)
     reply = door.send("/a", signed(session, "/a"))
     assert json.loads(reply.body)["code"].startswith(("session.", "policy."))
+
+
+def test_a_gateway_that_is_stopped_leaves_no_socket_behind(before: Front, door: Door) -> None:
+    assert before.local.socket("forward_auth").is_socket()
+    end(before.local, signal.SIGTERM)
+    left = {path.name for path in before.local.socket("gateway").parent.glob("*.sock")}
+    assert left == {"agent.sock"}
+    assert door.send("/a").status == door.broken

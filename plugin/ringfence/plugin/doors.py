@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from ringfence.plugin.assertion import KEYS_PATH
 from ringfence.plugin.composition import Gatehouse
@@ -31,9 +32,11 @@ async def open_doors(doors: AsyncExitStack, config: GatewayConfig, house: Gateho
             api = _authzen(hosts.authzen, config.host.agent, house)
             further |= {PREFIX: api.handle, METADATA: api.handle}
         handler = ForwardAuth(house.keeper, hosts.forward_auth, further=further)
-        await doors.enter_async_context(_closing(await forward_auth.serve(hosts.forward_auth, handler.handle)))
+        server = await forward_auth.serve(hosts.forward_auth, handler.handle)
+        await doors.enter_async_context(_closing(server, hosts.forward_auth.socket.path))
     if hosts.spoe is not None:
-        await doors.enter_async_context(_closing(await spoe.serve(hosts.spoe, house.keeper)))
+        server = await spoe.serve(hosts.spoe, house.keeper)
+        await doors.enter_async_context(_closing(server, hosts.spoe.socket.path))
     if hosts.ext_authz is not None:
         await doors.enter_async_context(ExtAuthz(house.keeper, hosts.ext_authz).serve())
     if sockets.feed is not None:
@@ -68,10 +71,12 @@ def _authzen(settings: AuthZenSettings, agent: str, house: Gatehouse) -> AuthZen
 
 
 @asynccontextmanager
-async def _closing(server: asyncio.Server) -> AsyncIterator[None]:
+async def _closing(server: asyncio.Server, socket: Path) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        # While we still listen on it, the file is no successor's.
+        await asyncio.to_thread(socket.unlink, missing_ok=True)
         server.close()
 
 
