@@ -12,6 +12,8 @@ import pytest
 
 from ringfence.client.client import Session
 from ringfence.client.local import LocalInstallation
+from ringfence.plugin.sessions.desk import List
+from ringfence.plugin.sessions.desk_client import Desk
 from ringfence.trust import Role
 from ringfence.trust.store import change
 from tests.e2e.e2e_hosts_scene import MANIFEST, Door, Front, end, front, get, signed
@@ -43,6 +45,12 @@ def status(door: Door, session: Session) -> int:
 def refused(door: Door, session: Session, until: Callable[..., None], within_s: float) -> None:
     """Waits until the session's requests are refused; each of them is a request of its own."""
     until(lambda: status(door, session) in (401, 403), "the session has ended", within_s)
+
+
+def live(before: Front, session: Session) -> bool:
+    """Whether the gateway still has the session: one that it only refuses would come back with what it is bound to."""
+    with Desk(before.local.socket("admin")) as desk:
+        return any(desk.sessions(List(session=session.name)))
 
 
 def told(command: list[str]) -> str:
@@ -127,7 +135,9 @@ def test_a_client_that_is_no_longer_pinned_is_out_within_a_second(before: Front,
     door, client = before.doors["nginx"], before.local.client("leaving")
     session = client.open_session()
     assert status(door, session) == 200
+    assert live(before, session)
     change(before.local.state / "gateway-trust.toml", lambda pins: pins.remove(Role.CLIENT, "leaving"))
+    until(lambda: not live(before, session), "the session has ended by itself", SOON_S)
     refused(door, session, until, SOON_S)
 
 
@@ -139,7 +149,7 @@ def test_policies_that_forbid_end_what_they_would_not_open(
     forbids = '@id("forbid-all")\n@description("Nobody.")\nforbid (principal, action, resource);\n'
     (policies / "policies" / "closed.cedar").write_text(forbids)
     (policies / "manifest.toml").write_text(MANIFEST.format(version=2))
-    refused(door, session, until, 3.0)
+    until(lambda: not live(before, session), "the session has ended by itself", 3.0)
     reply = door.send("/a", signed(session, "/a"))
     assert json.loads(reply.body)["code"].startswith(("session.", "policy."))
 
