@@ -5,7 +5,7 @@ ONLY ?=
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check conformance soak fuzz generate bare-debian clean
+.PHONY: help demo setup test check conformance soak fuzz bench-hosts generate bare-debian clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -39,6 +39,9 @@ soak: setup ## run a hundred thousand jobs through one sandbox and look whether 
 fuzz: setup ## fuzz every decoder of untrusted bytes for ten minutes, and the policy engine (ARGS="--seconds 3600 httpsig")
 	$(RUN) tools/fuzz.py $(ARGS)
 	$(RUN) -m tools.fuzz_policies
+
+bench-hosts: setup ## measure what each host adds by asking, beside itself without it (ARGS="--json", ARGS="--seconds 60 nginx")
+	@$(RUN) -m tools.bench_hosts $(ARGS)
 
 generate: setup ## write the generated code and the kernel catalogue anew
 	$(RUN) tools/generate_proto.py

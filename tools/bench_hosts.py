@@ -1,11 +1,12 @@
 """What each host adapter adds to a gateway, beside the bare gateway in the same run.
 
-    .venv/bin/python tools/bench_hosts.py [--seconds N] [--json] [HOST ...]
+    .venv/bin/python -m tools.bench_hosts [--seconds N] [--json] [HOST ...]
 
 Every host is measured twice, in turns: as it is, and with the adapter and a gatekeeper that allows at once, so that the
 difference is the adapter's and the host's own, and no decision's. nginx and HAProxy run with the example
 configurations of docs/hosts under wrk on one connection, for the time a request takes, and on 64, for how many there
-are a second. ASGI is called in this process. Needs nginx, haproxy and wrk (`make setup`).
+are a second. Envoy is measured by bench_hosts_envoy.py. ASGI is called in this process. Needs nginx, haproxy, wrk and
+Envoy (`make setup`).
 """
 
 from __future__ import annotations
@@ -73,7 +74,23 @@ def bench(host: str, duration: float) -> Figures:
     """Measures one host for about `duration` seconds, half of them bare."""
     if host == "asgi":
         return _asgi(duration)
+    if host == "envoy":
+        return _envoy(duration)
     return _real(host, duration)
+
+
+def _envoy(duration: float) -> Figures:
+    # It imports what the tests of Envoy share, which the other hosts can do without.
+    from tools.bench_hosts_envoy import bench as bench_envoy
+
+    found = bench_envoy(duration)
+    return _figures(
+        "envoy",
+        [found["bare_p50_us"]],
+        [found["guarded_p50_us"]],
+        [found["bare_per_second"]],
+        [found["guarded_per_second"]],
+    )
 
 
 def _asgi(duration: float) -> Figures:
@@ -273,11 +290,11 @@ def _program(command: list[str], folder: Path) -> Iterator[None]:
 def main() -> int:
     """Prints the figures of the hosts named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("hosts", nargs="*", metavar="HOST", help="asgi, haproxy, nginx (default: all)")
+    parser.add_argument("hosts", nargs="*", metavar="HOST", help="asgi, envoy, haproxy, nginx (default: all)")
     parser.add_argument("--seconds", type=float, default=24, help="for each host (%(default)s)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    known = ("asgi", "haproxy", "nginx")
+    known = ("asgi", "envoy", "haproxy", "nginx")
     unknown = [host for host in arguments.hosts if host not in known]
     if unknown:
         parser.error(f"no host is called {', '.join(unknown)}; known: {', '.join(known)}")

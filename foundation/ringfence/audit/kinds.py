@@ -38,7 +38,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """A gateway's verdict on opening a session or on a request (`pipeline`).
+    """A gateway's verdict on opening a session, on a request, or on a question about one (`pipeline`).
 
     `challenge` verdicts are denials that name in `missing` the identity factors that would help. `source` is where the
     request came from, as far as configured hops vouch for it. A request that is allowed spends `nonce` until
@@ -50,7 +50,7 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False
     schema: ClassVar[int] = 2
 
     decision_id: Identifier
-    pipeline: Literal["session", "request", "factor"]
+    pipeline: Literal["session", "request", "factor", "question"]
     verdict: Literal["allow", "deny", "challenge"]
     code: Identifier = ""
     session: Identifier = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -95,6 +95,7 @@ class Gatehouse:
     asserter: SigningAsserter
     published_keys: Callable[[], bytes]
     sign_in: SignIn | None
+    upstreams: Mapping[str, Upstream]
     policies: BundleHolder
     policies_name: str
     reload_s: int
@@ -181,12 +182,10 @@ def compose(
         job_timeout_s=limits.job_timeout_s,
         clock_ns=time.time_ns,
     )
+    upstreams = {name: Upstream(name, one.tenant, one.verifies_body) for name, one in config.upstreams.items()}
     keeper = Keeper(
         link=link,
-        pipelines={
-            name: RequestPipeline(means, AccessDemand(Upstream(name, one.tenant, one.verifies_body)))
-            for name, one in config.upstreams.items()
-        },
+        pipelines={name: RequestPipeline(means, AccessDemand(one)) for name, one in upstreams.items()},
         settlement=settlement,
         asserter=asserter,
         tell=tell,
@@ -228,6 +227,7 @@ def compose(
         asserter=asserter,
         published_keys=lambda: published_keys((issuer.public,)),
         sign_in=sign_in,
+        upstreams=upstreams,
         policies=opened.decider,
         policies_name=config.policies,
         reload_s=config.policy.reload_s if "/" in config.policies else 0,

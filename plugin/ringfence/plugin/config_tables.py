@@ -18,13 +18,13 @@ from ringfence.policies.loading.checked import LoadingSettings
 UpstreamName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
 
 EXAMPLE: Final = """\
-[upstreams.service]                           # what other gateways ask about, by the name that they give
-tenant = ""                                   # whose it is; policies compare it with the principal's
-verifies_body = false                         # whether it checks a body against the assertion before it acts
+# [upstreams.service]                         # what other gateways ask about, by the name that they give
+# tenant = ""                                 # whose it is; policies compare it with the principal's
+# verifies_body = false                       # whether it checks a body against the assertion before it acts
 
-[hosts.forward_auth.socket]                   # nginx, Caddy and Envoy HTTP ask here; docs/hosts has their sides
-path = "/run/ringfence/forward-auth.sock"
-peers = ["www-data"]                          # the users that they run as; nobody else is answered
+# [hosts.forward_auth.socket]                 # nginx, Caddy and Envoy HTTP ask here; docs/hosts has their sides
+# path = "/run/ringfence/forward-auth.sock"   # where they find it
+# peers = ["www-data"]                        # the users that they run as; nobody else is answered
 
 [policy]
 reload_s = 5                                  # how often a folder of policies is looked at; 0: at the start only
@@ -60,12 +60,16 @@ class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The gateways that ask this one. Each is served only where it has a table."""
+    """The gateways that ask this one, each served only where it has a table; AuthZEN on forward-auth's socket."""
 
     forward_auth: ForwardAuthSettings | None = None
     spoe: SpoeSettings | None = None
     ext_authz: ExtAuthzSettings | None = None
     authzen: AuthZenSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.authzen is not None and self.forward_auth is None:
+            raise ValueError("authzen is served on the socket of forward_auth, which has no table")
 
 
 class SessionsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

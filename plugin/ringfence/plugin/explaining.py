@@ -19,14 +19,20 @@ _HELP: Final = {
     "policy": "The policies did not permit it.",
     "audit": "The decision could not be recorded, and what cannot be recorded is denied.",
 }
+_SUBJECTS: Final = {
+    "session": "open a session",
+    "request": "a request",
+    "factor": "add identity factors",
+    "question": "a question",
+}
 _UNITS: Final = {"_bytes": "bytes", "_ms": "ms", "_s": "s"}
 
 
 def explain(record: Decision, time_ns: int, *, shown: Callable[[str], str] = lambda text: text) -> list[str]:
     """The explanation in lines. `shown` makes text from elsewhere safe for where it is printed."""
-    subject = {"session": "open a session", "request": "a request", "factor": "add identity factors"}[record.pipeline]
+    subject = record.action or _SUBJECTS[record.pipeline]
     lines = [
-        f"{_verdict(record)}: {shown(record.action or subject)} on {shown(record.resource or 'this gateway')}",
+        f"{_verdict(record)}: {shown(subject)} on {shown(record.resource or 'this gateway')}",
         f"  decision   {record.decision_id}",
         f"  when       {iso_time(time_ns)}, decided in {record.duration_us} us",
         f"  who        {shown(record.principal) or 'nobody that was authenticated'}",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from ringfence.plugin.errors import GateError
 from ringfence.plugin.identity.approval_folder import ApprovalFolder
 from ringfence.plugin.identity.assembly import Identified, Outcome, identify, verify_side_by_side
 from ringfence.plugin.identity.behaviour import BehaviourScore
@@ -16,8 +18,11 @@ from ringfence.plugin.identity.port import Binding, Proven
 from ringfence.plugin.identity.settings import IdentitySettings
 from ringfence.plugin.pipeline.browsing import SignedIn
 from ringfence.plugin.pipeline.means import Known, no_approvals, no_directory
+from ringfence.plugin.sessions.errors import PRINCIPAL_UNKNOWN
 from ringfence.trust import Role, TrustList
 from ringfence.trust.errors import TrustError
+
+_KEY = re.compile(r"rf1[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +51,6 @@ class Identification:
         """How many other people approve of a principal's break-glass access."""
         return 0 if self.approved is no_approvals else self.approved(self._name(principal, now), now)
 
-    def keys(self, named: str, now: int) -> tuple[str, ...]:
-        """The keys of the client that is called so, or has this key; `named` itself where nobody is."""
-        try:
-            clients = self.trust().by_role(Role.CLIENT, now)
-        except TrustError:
-            clients = ()
-        return tuple(pin.key_id for pin in clients if named in (pin.name, pin.key_id)) or (named,)
-
     async def prove(self, pieces: Mapping[str, bytes], binding: Binding, now: int) -> Identified:
         """What the pieces prove of the session's principal. Raises `IdentityError`."""
         binding = replace(binding, principal=self._name(binding.principal, now))
@@ -77,6 +74,23 @@ class Identification:
             )
         key = self._key(next(iter(principals)), now)
         return SignedIn(key, ((proven.factor, proven.proven_until),), (proven,))
+
+    def keys(self, principal: str, now: int) -> tuple[str, ...]:
+        """The keys of the client that people call `principal`, or it itself where it is a key.
+
+        Raises `session.principal_unknown`.
+        """
+        if _KEY.fullmatch(principal):
+            return (principal,)
+        keys = tuple(pin.key_id for pin in self.trust().by_role(Role.CLIENT, now) if pin.name == principal)
+        if not keys:
+            raise GateError(
+                PRINCIPAL_UNKNOWN,
+                f"No client is pinned by the name {principal!r}.",
+                field="principal",
+                hint="See `ringfence trust list`, or give the key id; whoever is no longer pinned has no sessions.",
+            )
+        return keys
 
     def _name(self, key: str, now: int) -> str:
         """The name of a pinned client; "" for one that is not pinned, whom nothing knows."""

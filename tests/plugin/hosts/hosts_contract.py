@@ -26,7 +26,6 @@ class HostContract:
     conflict: ClassVar[int] = 409
     busy: ClassVar[int] = 429
     broken: ClassVar[tuple[int, ...]] = (403, 500, 502, 503)
-    bodiless: ClassVar[Unseen] = Unseen.ABSENT
     tries: ClassVar[int] = 1
 
     @pytest.fixture(autouse=True)
@@ -58,7 +57,7 @@ class HostContract:
 
     def test_a_request_without_a_body_is_shown_as_one(self, scene: Scene) -> None:
         scene.ask(request())
-        assert [inbound.body for inbound in scene.gatekeeper.seen] == [self.bodiless]
+        assert [inbound.body for inbound in scene.gatekeeper.seen] == [Unseen.ABSENT]
         scene.forget()
         scene.ask(request("/", {"Content-Length": "0"}, "POST"))
         assert [inbound.body for inbound in scene.gatekeeper.seen] == [Unseen.ABSENT]

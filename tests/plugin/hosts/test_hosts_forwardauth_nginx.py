@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ import pytest
 
 from tests.plugin.hosts.hosts_contract import HostContract
 from tests.plugin.hosts.hosts_plugin import Plugin
+from tests.plugin.hosts.hosts_programs import Places, nginx
 from tests.plugin.hosts.hosts_scene import (
-    EXAMPLES,
     EchoUpstream,
     Scene,
     ScriptedGatekeeper,
@@ -35,22 +34,7 @@ def scene() -> Iterator[Scene]:
         plugin.start()
         make_certificates(folder)
         port, tls_port = free_port(), free_port()
-        text = (EXAMPLES / "nginx" / "nginx.conf").read_text()
-        for example, here in {
-            "user www-data;": "user root;" if os.geteuid() == 0 else "",
-            "/run/nginx.pid": f"{folder}/nginx.pid",
-            "/var/log/nginx/error.log": f"{folder}/error.log",
-            "listen 443 ssl": f"listen 127.0.0.1:{tls_port} ssl",
-            "127.0.0.1:8081": f"127.0.0.1:{port}",
-            "127.0.0.1:8080": f"127.0.0.1:{upstream.port}",
-            "/run/ringfence/forward-auth.sock": str(plugin.socket),
-            "/etc/nginx/tls": str(folder),
-            "worker_processes auto": "worker_processes 2",
-        }.items():
-            assert text.count(example) == 1 or example == "/etc/nginx/tls", example
-            text = text.replace(example, here)
-        (folder / "nginx.conf").write_text(text)
-        command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;", "-e", "stderr"]
+        command = nginx(Places(folder, port, tls_port, upstream.port, plugin.socket))
         with program(command, port, folder / "log") as process:
             tls = client_context(folder)
             yield Scene(stage, gatekeeper, upstream, port, plugin.stop, plugin.start, process, folder, tls_port, tls)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,8 @@ from ringfence.plugin.hosts.spoe.agent import SpoeSettings, serve
 from ringfence.plugin.hosts.unix_peers import PeerSocket
 from tests.plugin.hosts.hosts_contract import HostContract
 from tests.plugin.hosts.hosts_plugin import break_off
+from tests.plugin.hosts.hosts_programs import Places, haproxy
 from tests.plugin.hosts.hosts_scene import (
-    EXAMPLES,
     EchoUpstream,
     Scene,
     ScriptedGatekeeper,
@@ -58,27 +57,8 @@ def scene() -> Iterator[Scene]:
         agent = Agent(stage, gatekeeper, folder)
         agent.start()
         make_certificates(folder)
-        server = (folder / "server.pem").read_bytes() + (folder / "server.key").read_bytes()
-        (folder / "haproxy.pem").write_bytes(server)
         port, tls_port = free_port(), free_port()
-        text = (EXAMPLES / "haproxy" / "haproxy.cfg").read_text()
-        root = os.geteuid() == 0
-        for example, here in {
-            "    user haproxy ": "    user root " if root else "    # ",
-            "    group haproxy\n": "    group root\n" if root else "",
-            "/run/haproxy/admin.sock": f"{folder}/admin.sock",
-            "bind :443": f"bind 127.0.0.1:{tls_port}",
-            "127.0.0.1:8081": f"127.0.0.1:{port}",
-            "127.0.0.1:8080": f"127.0.0.1:{upstream.port}",
-            "/run/ringfence/spoe.sock": str(agent.socket),
-            "/etc/haproxy/tls/server.pem": f"{folder}/haproxy.pem",
-            "/etc/haproxy/tls/clients.pem": f"{folder}/client.pem",
-            "/etc/haproxy/ringfence.conf": f"{EXAMPLES}/haproxy/ringfence.conf",
-        }.items():
-            assert text.count(example) == 1, example
-            text = text.replace(example, here)
-        (folder / "haproxy.cfg").write_text(text)
-        command = ["haproxy", "-W", "-f", str(folder / "haproxy.cfg")]
+        command = haproxy(Places(folder, port, tls_port, upstream.port, agent.socket))
         with program(command, port, folder / "log") as process:
             tls = client_context(folder)
             yield Scene(stage, gatekeeper, upstream, port, agent.stop, agent.start, process, folder, tls_port, tls)

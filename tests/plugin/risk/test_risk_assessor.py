@@ -48,11 +48,11 @@ def test_each_unusual_feature_has_its_points_and_its_reason(
     change: dict[str, object], feature: str, points: int
 ) -> None:
     assessor, now = known()
-    score = assessor.assess(replace(USUAL, now=now, **change))  # type: ignore[arg-type]
+    score = assessor.assess(replace(USUAL, now=now, **change))
     assert features_of(score)[feature] == points
     assert sum(features_of(score).values()) >= score.score > 0
     # Asking again does not make it usual.
-    assert features_of(assessor.assess(replace(USUAL, now=now, **change)))[feature] == points  # type: ignore[arg-type]
+    assert features_of(assessor.assess(replace(USUAL, now=now, **change)))[feature] == points
 
 
 def test_an_unusual_hour_and_an_unusual_weekday_raise_the_score() -> None:
@@ -138,7 +138,7 @@ def test_everything_that_is_only_unusual_together_stays_below_its_bound() -> Non
     assessor, now = known(RiskSettings(travel_s=0))
     assessor.forest("alice", SETTINGS.forest_points)
     change = {"size": 2**50, "action": "Access", "region": "elsewhere", "now": now + 3600 * 9}
-    score = assessor.assess(replace(USUAL, **change))  # type: ignore[arg-type]
+    score = assessor.assess(replace(USUAL, **change))
     assert {"size", "action", "region", "forest", "moment"} <= set(features_of(score))
     assert score.score <= SETTINGS.unusual_points
     assert sum(features_of(score).values()) >= score.score

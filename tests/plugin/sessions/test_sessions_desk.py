@@ -19,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ringfence.audit import AuditError, Record
+from ringfence.audit import Session as SessionRecord
 from ringfence.audit.errors import UNAVAILABLE
 from ringfence.errors import UsageError
 from ringfence.frame import Parser
@@ -26,6 +27,7 @@ from ringfence.plugin.errors import GateError
 from ringfence.plugin.sessions import desk, revoke_cli, sessions_cli
 from ringfence.plugin.sessions.desk_client import Desk
 from ringfence.plugin.sessions.desk_server import CONNECTIONS, AdminServer
+from ringfence.plugin.sessions.errors import PRINCIPAL_UNKNOWN
 from ringfence.plugin.sessions.port import Selection, Session
 from ringfence.plugin.sessions.revocations import History, Of, Revocations, begun_record, taken_record
 from ringfence.plugin.sessions.revoking import Revoker
@@ -39,6 +41,13 @@ def session(number: int) -> Session:
     return Session(
         f"{number:032x}", f"p{number % 3}", ("g",), "h", "affirming", "", "b", NOW, NOW + 100, 50, KEY, (("mtls", 0),)
     )
+
+
+def keys_of(written: str) -> tuple[str, ...]:
+    """As a trust list gives them: "changing" has two keys, "nobody" none."""
+    if written == "nobody":
+        raise GateError(PRINCIPAL_UNKNOWN, "No client is pinned by that name.")
+    return ("p0", "p1") if written == "changing" else (written,)
 
 
 class Running:
@@ -63,7 +72,7 @@ class Running:
         self.records.append(record)
 
     async def serve(self, ready: Callable[[], None], stop: Callable[[], Awaitable[object]]) -> None:
-        async with AdminServer(self.store, self.revoker.revoke, now=lambda: NOW).serve(self.path):
+        async with AdminServer(self.store, self.revoker.revoke, principals=keys_of, now=lambda: NOW).serve(self.path):
             ready()
             await stop()
 
@@ -172,9 +181,29 @@ def test_connections_are_bounded(running: Running) -> None:
         asked.__exit__(None, None, None)
 
 
+def test_a_name_stands_for_every_key_that_it_has(running: Running) -> None:
+    with Desk(running.path) as asked:
+        assert {view.principal for view in asked.sessions(desk.List(principal="changing"))} == {"p0", "p1"}
+        assert asked.revoke("principal", "changing") == 167 + 167
+        assert {view.principal for view in asked.sessions(desk.List())} == {"p2"}
+    assert [record.principal for record in running.records if isinstance(record, SessionRecord)] == ["p0", "p1"]
+
+
+@pytest.mark.parametrize("question", [desk.List(principal="nobody"), desk.Revoke("principal", "nobody")])
+def test_a_name_that_is_nobodys_is_an_error(running: Running, question: desk.List | desk.Revoke) -> None:
+    def ask(asked: Desk) -> object:
+        if isinstance(question, desk.List):
+            return list(asked.sessions(question))
+        return asked.revoke(question.of, question.value)
+
+    with Desk(running.path) as asked, pytest.raises(GateError, match=r"session\.principal_unknown"):
+        ask(asked)
+    assert (running.records, running.ended) == ([], [])
+
+
 def test_only_this_user_and_root_are_served(running: Running) -> None:
     assert running.path.stat().st_mode & 0o077 == 0
-    server = AdminServer(running.store, running.revoker.revoke, now=lambda: NOW)
+    server = AdminServer(running.store, running.revoker.revoke, principals=keys_of, now=lambda: NOW)
 
     class Peer(socket.socket):
         """A connection of somebody else."""

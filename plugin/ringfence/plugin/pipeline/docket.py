@@ -94,7 +94,7 @@ class Docket:
     def __init__(
         self,
         decision_id: str,
-        pipeline: Literal["session", "request", "factor"],
+        pipeline: Literal["session", "request", "factor", "question"],
         ticks_ns: Callable[[], int],
         *,
         action: str,

@@ -49,12 +49,12 @@ class History:
         self._past: OrderedDict[str, _Past] = OrderedDict()
 
     def observe(self, entry: Entry) -> Observation | None:
-        """The observation of a record, None where it is no decision on a principal, or of an older schema.
+        """The observation of a record, None where it is no decision on what a principal did, or of an older schema.
 
         What was refused is observed, and never becomes usual.
         """
         record = entry.record
-        if not isinstance(record, Decision) or not record.principal:
+        if not isinstance(record, Decision) or not record.principal or record.pipeline == "question":
             return None
         past = self._past.get(record.principal)
         if past is None:

@@ -35,7 +35,7 @@ class List(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="list"):
 
     @property
     def selection(self) -> Selection:
-        """The sessions that are asked for."""
+        """The sessions that are asked for, `principal` as it was written."""
         return Selection(self.session, self.principal, self.host, self.bundle)
 
 

@@ -19,6 +19,7 @@ from ringfence.plugin.errors import GateError
 from ringfence.plugin.sessions import desk
 from ringfence.plugin.sessions.ending import SlicedStore
 from ringfence.plugin.sessions.errors import DESK_REFUSED, DESK_UNAVAILABLE
+from ringfence.plugin.sessions.port import Selection
 from ringfence.plugin.sessions.revocations import Of
 
 CONNECTIONS: Final = 8
@@ -39,13 +40,16 @@ class AdminServer:
         store: SlicedStore,
         revoke: Callable[[Of, str], Awaitable[int]],
         *,
+        principals: Callable[[str], tuple[str, ...]],
         now: Callable[[], int],
-        keys: Callable[[str], tuple[str, ...]] = lambda named: (named,),
     ) -> None:
-        """`keys` are the principals that an operator means by a name."""
+        """`principals` gives the keys that sessions know a principal by, for the name or the key that people write.
+
+        It raises `session.principal_unknown`: nobody is told that a name was revoked which is nobody's.
+        """
         self._store = store
-        self._keys = keys
         self._revoke = revoke
+        self._principals = principals
         self._now = now
         self._conversations: set[asyncio.Task[None]] = set()
 
@@ -109,10 +113,9 @@ class AdminServer:
 
     async def _answer(self, question: desk.Question) -> desk.Answer:
         if isinstance(question, desk.Revoke):
-            return desk.Revoked(await self._revoke(question.of, question.value))
+            return desk.Revoked(await self._revoked(question))
+        selections = self._selections(question)
         start = question.start
-        meant = self._keys(question.principal) if question.principal else ("",)
-        selections = tuple(replace(question.selection, principal=principal) for principal in meant)
         for _ in range(_SLICES):
             found, start = self._store.scan(selections, start, desk.PAGE)
             live = tuple(desk.view(session) for session in found if session.expires_at > self._now())
@@ -120,6 +123,17 @@ class AdminServer:
                 return desk.Page(live, start)
             await asyncio.sleep(0)
         return desk.Page((), start)
+
+    async def _revoked(self, question: desk.Revoke) -> int:
+        if question.of != "principal":
+            return await self._revoke(question.of, question.value)
+        return sum([await self._revoke("principal", key) for key in self._principals(question.value)])
+
+    def _selections(self, question: desk.List) -> tuple[Selection, ...]:
+        asked = question.selection
+        if not asked.principal:
+            return (asked,)
+        return tuple(replace(asked, principal=key) for key in self._principals(asked.principal))
 
 
 def _refused(error: RingfenceError) -> desk.Refused:

@@ -15,7 +15,7 @@ lock_max_s = 3600                             # but never longer
 principal_per_s = 100.0                       # requests of one principal; 0: as many as it likes
 principal_burst = 400                         # at once
 source_per_s = 50.0                           # unauthenticated requests of one source; 0: as many as it likes
-source_burst = 200
+source_burst = 200                            # at once
 shared_sources = []                           # networks of proxies: many callers, so neither locked out nor limited
 
 [threats.refusals]                            # of one principal or source; each pattern has such a table
