@@ -131,6 +131,7 @@ def spoofed_fields(host: RunningHost) -> None:
         ("x-forwarded-proto", "gopher"),
         ("x-envoy-auth-partial-body", "false"),
         ("x-forwarded-client-cert", "Hash=00"),
+        ("cookie", "a=1; __Host-ringfence=b.c; d=2"),
     ]
     assert host.send("GET", "/spoofed", spoofed).status == 200
     arrived = host.arrived[-1]
@@ -139,6 +140,7 @@ def spoofed_fields(host: RunningHost) -> None:
     assert arrived.values("x-ringfence-anything") == []
     assert not [name for name, _ in view["headers"] if name.startswith("x-ringfence-")]
     assert view["source"] == "127.0.0.1"
+    assert arrived.values("cookie") == ["a=1; d=2"]
     assert arrived.values("x-forwarded-proto") != ["gopher"]
     assert "Hash=00" not in str(arrived.values("x-forwarded-client-cert"))
     assert view["body"] == "absent"

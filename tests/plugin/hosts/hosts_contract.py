@@ -110,6 +110,22 @@ class HostContract:
         shown = " ".join(value for _, value in received.headers)
         assert not [evil for evil in ("6.6.6.6", "evil.test", "gopher") if evil in shown]
 
+    @pytest.mark.parametrize(
+        ("sent", "arrived"),
+        [
+            ("__Host-ringfence=a.b", ""),
+            ("__Host-ringfence=a.b; mine=1", "mine=1"),
+            ("mine=1; __Host-ringfence=a.b", "mine=1"),
+            ("mine=1; __Host-ringfence=a.b; theirs=2", "mine=1; theirs=2"),
+            ("mine=__Host-ringfence; theirs=2", "mine=__Host-ringfence; theirs=2"),
+        ],
+    )
+    def test_the_session_cookie_of_a_browser_stays_here(self, scene: Scene, sent: str, arrived: str) -> None:
+        assert scene.ask(request("/", {"Cookie": sent})).status == 200
+        (received,) = scene.upstream.received
+        assert "".join(received.values("cookie")) == arrived
+        assert [value for name, value in scene.gatekeeper.seen[0].headers if name == "cookie"] == [sent]
+
     def test_what_the_host_says_cannot_be_said_by_a_caller(self, scene: Scene) -> None:
         spoofed = {
             "X-Original-Method": "GET",

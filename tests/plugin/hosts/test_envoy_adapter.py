@@ -247,6 +247,18 @@ async def test_an_allowed_request_gets_our_fields_in_the_place_of_the_callers() 
 
 
 @pytest.mark.parametrize(
+    ("sent", "kept"), [("__Host-ringfence=a.b", ""), ("a=1; __Host-ringfence=a.b; c=2", "a=1; c=2"), ("a=1", None)]
+)
+async def test_the_session_cookie_of_a_browser_stays_here(sent: str, kept: str | None) -> None:
+    response, _ = await answered(Answer(200), message(("cookie", sent)))
+    allowed = response.ok_response
+    assert [(one.header.key, one.header.value) for one in allowed.headers] == (
+        [(b"cookie", kept.encode())] if kept else []
+    )
+    assert list(allowed.headers_to_remove) == ([b"cookie"] if kept == "" else [])
+
+
+@pytest.mark.parametrize(
     ("status", "seen"), [(401, 401), (403, 403), (409, 409), (429, 429), (503, 503), (499, 403), (599, 503), (201, 403)]
 )
 async def test_a_refusal_keeps_its_status_where_envoy_knows_it_and_never_allows(status: int, seen: int) -> None:

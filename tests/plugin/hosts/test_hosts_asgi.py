@@ -113,6 +113,14 @@ async def test_an_allowed_request_reaches_the_application_with_the_assertion() -
     assert inbound.body is Unseen.ABSENT
 
 
+async def test_the_session_cookie_of_a_browser_stays_here() -> None:
+    app, inner, _ = middleware()
+    for sent in (b"__Host-ringfence=a.b", b"a=1; __Host-ringfence=a.b; c=2", b"a=__Host-ringfence"):
+        await call(app, scope_of(headers=[(b"cookie", sent)]))
+    kept = [[value for name, value in scope["headers"] if name == b"cookie"] for scope in inner.scopes]
+    assert kept == [[], [b"a=1; c=2"], [b"a=__Host-ringfence"]]
+
+
 async def test_the_body_is_shown_before_the_application_sees_any_of_it() -> None:
     app, inner, gatekeeper = middleware()
     await call(app, scope_of(method="POST", headers=[(b"content-length", b"9")]), pieces(b"one", b"two", b"abc"))

@@ -36,8 +36,10 @@ from ringfence.plugin.hosts.fields import INITIALS, Fields, set_by_others, singl
 from ringfence.plugin.hosts.hops import UNIX, Hops, client_address
 from ringfence.plugin.hosts.port import NO_CHANNEL, Answer, Channel, Gatekeeper, Inbound, Unseen
 from ringfence.plugin.hosts.refusals import Desk, refusal
+from ringfence.plugin.signin import cookies
 
 _INITIALS: Final = INITIALS.encode()
+_SESSION: Final = cookies.SESSION.encode()
 _DENY_WEBSOCKET: Final = 1008  # RFC 6455 section 7.4.1, policy violation; before the handshake servers answer 403
 
 
@@ -186,10 +188,17 @@ class _Replayed:
         return {"type": "http.request", "body": self._body, "more_body": False}
 
 
+def _without_session(pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    name, value = pair
+    return (name, cookies.without_session(value.decode("latin-1")).encode("latin-1")) if name == b"cookie" else pair
+
+
 def _authorised(scope: Message, source: str, answer: Answer) -> Message:
     headers = [
         pair for pair in scope["headers"] if pair[0][0] not in _INITIALS or not set_by_others(pair[0].decode("ascii"))
     ]
+    if any(name == b"cookie" and _SESSION in value for name, value in headers):
+        headers = [pair for pair in map(_without_session, headers) if pair != (b"cookie", b"")]
     headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in answer.forward]
     passed = dict(scope)
     passed["headers"] = headers

@@ -49,6 +49,15 @@ def read(headers: Iterable[tuple[str, str]], name: str) -> str:
     return found[0] if found else ""
 
 
+def without_session(value: str) -> str:
+    """A Cookie field's value without the session cookie, "" where nothing else is there: for the upstream.
+
+    Whoever has that cookie is its browser to the gateway, so no service behind it gets it.
+    """
+    pairs = [pair.strip(" \t") for pair in value.split(";")]
+    return "; ".join(pair for pair in pairs if pair and pair.partition("=")[0] != SESSION)
+
+
 def put(
     name: str, value: str, *, max_age_s: int, same_site: Literal["Lax", "Strict"] = "Lax", script: bool = False
 ) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from ringfence.plugin.hosts.extauthz.answer import write_answer, write_refusal
@@ -18,6 +19,7 @@ from ringfence.plugin.hosts.extauthz.inbound import Trust, read_check
 from ringfence.plugin.hosts.extauthz.settings import ExtAuthzSettings
 from ringfence.plugin.hosts.http2.server import GrpcServer
 from ringfence.plugin.hosts.port import Gatekeeper
+from ringfence.plugin.signin import cookies
 
 METHOD: Final = "/envoy.service.auth.v3.Authorization/Check"
 
@@ -40,7 +42,15 @@ class ExtAuthz:
             if error.code in (MALFORMED, MISCONFIGURED):
                 raise
             return write_refusal(error)
-        return write_answer(await self._gatekeeper.decide(check.inbound), check.stripped)
+        answer, stripped = await self._gatekeeper.decide(check.inbound), check.stripped
+        sent = [value for name, value in check.inbound.headers if name == "cookie"]
+        if answer.allowed and any(cookies.SESSION in value for value in sent):
+            kept = cookies.without_session("; ".join(sent))
+            if kept:
+                answer = replace(answer, forward=(*answer.forward, ("cookie", kept)))
+            else:
+                stripped |= {"cookie"}
+        return write_answer(answer, stripped)
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[GrpcServer]:
