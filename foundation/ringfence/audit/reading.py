@@ -131,7 +131,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help="only from then on: 2027-01-15, 2027-01-15T08:00:00Z, 2h (ago)")
     parser.add_argument("--until", metavar="TIME", help="only before then")
     parser.add_argument("--session", metavar="ID", help="only records that name this session")
-    parser.add_argument("--principal", metavar="NAME", help="only records that name this principal")
+    parser.add_argument("--principal", metavar="PRINCIPAL", help="only records that name it; a client's is its key id")
     parser.add_argument("--job", metavar="ID", help="only records of this job")
     parser.add_argument("--verdict", choices=("allow", "deny"), help="only decisions with this verdict")
 

@@ -31,10 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
     from ringfence.config.files import read_bounded
     from ringfence.crypto import digest
     from ringfence.errors import BAD_ARGUMENT, UsageError
-    from ringfence.plugin.endorsing import SUFFIX, endorse
+    from ringfence.plugin.endorsing import MAX_LIFETIME_S, SUFFIX, endorse
     from ringfence.terminal import print_json, printable
     from ringfence.trust import files, load_private
 
+    if not 0 < arguments.days <= MAX_LIFETIME_S // 86_400:
+        raise UsageError(
+            BAD_ARGUMENT, f"{arguments.days} is not 1 to 366 days.", field="--days", hint="Leave it out for 90 days."
+        )
     module = digest(read_bounded(arguments.module, MAX_MODULE)).hex()
     now, lifetime_s = int(time.time()), arguments.days * 86_400
     data = endorse(load_private(arguments.key), module, now=now, lifetime_s=lifetime_s)

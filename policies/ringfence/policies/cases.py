@@ -169,9 +169,16 @@ def run_cases(bundle: Bundle) -> list[CaseResult]:
     for case in bundle.cases:
         verdict = decider.decide(case.query)
         expected = Verdict(case.allowed, case.policies, (), verdict.step_up)
-        failure = "" if verdict == expected else f"{case.file}: {case.name}: expected {expected}, decided {verdict}"
+        said = f"expected {_said(expected)}, decided {_said(verdict)}"
+        failure = "" if verdict == expected else f"{case.file}: {case.name}: {said}"
         results.append(CaseResult(case, verdict, failure))
     return results
+
+
+def _said(verdict: Verdict) -> str:
+    by = ", ".join(verdict.policies) or "no policy"
+    errors = f", with errors: {'; '.join(verdict.errors)}" if verdict.errors else ""
+    return f"{'allow' if verdict.allowed else 'deny'} by {by}{errors}"
 
 
 def _bad_case(file: str, message: str) -> PolicyError:

@@ -34,7 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not 0 < arguments.hours <= MAX_HOURS:
         raise UsageError(
-            BAD_ARGUMENT, f"{arguments.hours:g} is not more than 0 and up to {MAX_HOURS} hours.", field="--hours"
+            BAD_ARGUMENT,
+            f"{arguments.hours:g} is not more than 0 and up to {MAX_HOURS} hours.",
+            field="--hours",
+            hint="Leave it out for one hour.",
         )
     now = int(time.time())
     lifetime_s = int(arguments.hours * 3600)

@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _log(explain)
     which = explain.add_mutually_exclusive_group(required=True)
     which.add_argument("--decision", metavar="ID", help="this decision")
-    which.add_argument("--principal", metavar="NAME", help="this principal's last decision")
+    which.add_argument("--principal", metavar="PRINCIPAL", help="its last decision; a client's is its key id")
     explain.add_argument("--state", type=Path, metavar="DIR", help="the folder of the gateway's risk state")
     explain.add_argument("--key", type=Path, metavar="FILE", help="the gateway's public key, to check the state with")
 
@@ -238,6 +238,6 @@ def _state(path: Path, kind: str, key: Path) -> State:
             STATE_UNREADABLE,
             f"{path} is not there.",
             field=str(path),
-            hint="Check the path; a gateway saves after 5 min.",
+            hint="Check the path. A gateway saves its state after 5 min; `ringfence risk train` writes a forest.",
         )
     return open_state(data, kind, keys={key_id(public): public})

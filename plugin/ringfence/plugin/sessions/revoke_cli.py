@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--socket", type=Path, required=True, metavar="PATH", help="the gateway's `admin` socket")
     whose = parser.add_mutually_exclusive_group(required=True)
     whose.add_argument("--session", metavar="ID", help="this session")
-    whose.add_argument("--principal", metavar="NAME", help="all sessions of this principal")
+    whose.add_argument("--principal", metavar="NAME", help="all sessions of this pin, by its name or key id")
     whose.add_argument("--host", metavar="KEY_ID", help="all sessions for this host")
     whose.add_argument("--bundle", metavar="DIGEST", help="all sessions opened under this policy bundle")
 

@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Lists the live sessions of a running gateway, in no particular order, without their keys."
     parser.add_argument("--socket", type=Path, required=True, metavar="PATH", help="the gateway's `admin` socket")
     parser.add_argument("--session", metavar="ID", default="", help="only this session")
-    parser.add_argument("--principal", metavar="NAME", default="", help="only sessions of this principal")
+    parser.add_argument("--principal", metavar="NAME", default="", help="only those of this pin, by its name or key id")
     parser.add_argument("--host", metavar="KEY_ID", default="", help="only sessions for this host")
     parser.add_argument("--bundle", metavar="DIGEST", default="", help="only sessions opened under this policy bundle")
     parser.add_argument(

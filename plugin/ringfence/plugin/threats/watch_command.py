@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Prints each decision, threat and end of a session as it happens, until it is interrupted. With --json one "
         "document a line. Only the gateway's own user and root may watch."
     )
-    parser.add_argument("--socket", type=Path, required=True, metavar="PATH", help="the gateway's feed")
+    parser.add_argument("--socket", type=Path, required=True, metavar="PATH", help="the gateway's `feed` socket")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N events")
     parser.add_argument(
         "--only",
