@@ -59,7 +59,12 @@ class PeerSocket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             path.chmod(self.mode)
         except OSError as error:
             listener.close()
-            raise HostError(LISTEN_REFUSED, f"The socket's mode cannot be set: {error}.", field="group") from error
+            raise HostError(
+                LISTEN_REFUSED,
+                f"The socket's group and mode cannot be set: {error.strerror}.",
+                field="group",
+                hint="Make the gateway's user a member of that group.",
+            ) from error
         listener.setblocking(False)
         return listener, PeerGuard(users, self.connections)
 
