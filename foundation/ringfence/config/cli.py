@@ -1,4 +1,4 @@
-"""Check a configuration file, or print a complete example of one."""
+"""Check a configuration file, or print an example to start from."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check.add_argument("file", metavar="FILE", type=Path, help="the TOML file to check")
     example = actions.add_parser(
         "example",
-        help="print a complete configuration file to start from",
-        description="Print a complete configuration file of a component, with every key explained.",
+        help="print a configuration file to start from",
+        description="Print a configuration file of a component to start from, with its keys explained. The gateway's "
+        "tables for identity, sign-in and the hosts in front of it are on pages of their own.",
     )
     example.add_argument("component", metavar="COMPONENT", choices=sorted(components()), help="agent or gateway")
 

@@ -55,7 +55,7 @@ def parse(data: bytes, kind: type[C], *, source: str, folder: Path) -> C:
             field="component",
         )
     settings = {key: value for key, value in values.items() if key != "component"}
-    hint = f"`ringfence config example {kind.component}` shows a complete file."
+    hint = f"`ringfence config example {kind.component}` shows a file to start from."
     return convert(settings, text, kind, source=source, folder=folder, hint=hint)
 
 

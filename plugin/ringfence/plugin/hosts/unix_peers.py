@@ -42,14 +42,12 @@ class PeerSocket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         try:
             users = frozenset(_uid(name) for name in self.peers) or frozenset({os.geteuid()})
+        except KeyError:
+            raise _unknown("peers", "user", ", ".join(self.peers)) from None
+        try:
             group = grp.getgrnam(self.group).gr_gid if self.group else -1
-        except KeyError as error:
-            raise HostError(
-                LISTEN_REFUSED,
-                f"This system has no such user or group: {error.args[0]}.",
-                field="peers",
-                hint="Name the user that the host's workers run as, such as www-data or haproxy.",
-            ) from None
+        except KeyError:
+            raise _unknown("group", "group", self.group) from None
         listener = open_listener(f"unix:{self.path}")
         # Made for its owner alone, and only then opened to the group.
         path = Path(self.path)
@@ -98,6 +96,15 @@ def peer_user(connection: socket.socket) -> int:
         return -1
     uid: int = _CREDENTIALS.unpack(answer)[1]
     return uid
+
+
+def _unknown(field: str, kind: str, names: str) -> HostError:
+    return HostError(
+        LISTEN_REFUSED,
+        f"This system has no such {kind}: {names}.",
+        field=field,
+        hint=f"Name the {kind} that the host's workers run as, such as www-data or haproxy.",
+    )
 
 
 def _uid(name: str) -> int:
