@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 SUMMARY: Final = "find what is wrong in a bundle: file, line and remedy"
 DESCRIPTION: Final = (
-    "Check a bundle's layout, syntax and types, and that its cases can be read (`ringfence policy test` runs them). Look "
-    "for policies that can never match or that may err, for reads of attributes that may be missing, and for names that are used nowhere. Needs no signature. Exit status 1 "
-    "where anything but a note was found. Needs the extra `policy-tools`."
+    "Check a bundle's layout, syntax and types, and that its cases can be read (`ringfence policy test` runs them). "
+    "Look for policies that can never match or that may err, for reads of attributes that may be missing, and for "
+    "names that are used nowhere. Needs no signature. Exit status 1 where anything but a note was found. Needs the "
+    "extra `policy-tools`."
 )
 
 
