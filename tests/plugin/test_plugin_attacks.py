@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 
 from msgspec import structs
 
-from ringfence.plugin.identifying import identification
-from ringfence.plugin.identity.settings import IdentitySettings
 from ringfence.plugin.pipeline.reconsider import reconsider
 from ringfence.plugin.pipeline.stages import COOKIE_FACTOR
-from ringfence.plugin.risk.assessor import Assessor
-from ringfence.plugin.risk.familiarity import Familiarity
-from ringfence.plugin.risk.settings import RiskSettings
 from ringfence.plugin.sessions.port import Ended
 from ringfence.plugin.sessions.revocations import History, begun_record, closed_record, taken_record
 from ringfence.policies import SessionContext, Verdict
-from ringfence.trust import Pin, Role, TrustList
 from tests.plugin.test_plugin_access import BUNDLE, HOST, NOW, Gateway, allowed, browser, refused
 
 OLD = "c" * 64
@@ -68,14 +61,3 @@ def test_a_session_without_requests_is_bound_to_the_present_policies_or_retired(
     gateway.policies.verdicts = iter([Verdict(False, (), ())])
     reconsider(means, structs.replace(kept, bundle_digest=OLD), HOST, now=NOW)
     assert [(session.name, why) for session, why in gateway.sessions.sweep(now=NOW)] == [("session", Ended.POLICY)]
-
-
-def test_an_operator_revokes_whom_the_pins_name() -> None:
-    now = [Pin("client", Role.CLIENT, secrets.token_bytes(1984), 1, (), ends) for ends in (NOW + 60, None)]
-    other = Pin("other", Role.CLIENT, secrets.token_bytes(1984), 1)
-    known = identification(
-        IdentitySettings(), trust=lambda: TrustList((*now, other)), behaviour=Familiarity(Assessor(RiskSettings()))
-    )
-    assert set(known.keys("client", NOW)) == {pin.key_id for pin in now}
-    assert known.keys(other.key_id, NOW) == (other.key_id,)
-    assert known.keys("nobody", NOW) == ("nobody",)
