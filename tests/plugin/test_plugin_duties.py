@@ -10,11 +10,13 @@ from typing import cast
 
 from msgspec import structs
 
+from ringfence.agent.api.errors import AGENT_UNAVAILABLE
 from ringfence.audit import AuditError, Record
 from ringfence.audit.errors import UNAVAILABLE
 from ringfence.audit.kinds import Session as SessionRecord
 from ringfence.plugin.composition import Gatehouse
 from ringfence.plugin.duties import WATCH_S, Duties, kept_up
+from ringfence.plugin.errors import GateError
 from ringfence.plugin.host import Attested, Host, Unreachable
 from ringfence.plugin.pipeline.means import Means
 from ringfence.plugin.sessions.ending import PENDING, Endings
@@ -121,6 +123,27 @@ def test_a_thousand_sessions_end_with_their_hosts_trust_and_on_record() -> None:
 
     asyncio.run(house.run(lambda: len(house.settlement.closed) == 1000, change))
     assert len(house.sessions) == 0
+
+
+def test_sessions_outlive_a_restart_of_the_agent_but_not_a_host_that_cannot_be_attested() -> None:
+    house, away = House(10), GateError(AGENT_UNAVAILABLE, "The agent is away.")
+
+    async def scenario() -> None:
+        house.link.latest = HOST
+
+        def restart() -> None:
+            house.link.latest = Unreachable(AGENT.key_id, away)
+            asyncio.get_running_loop().call_later(3 * WATCH_S, lost)
+
+        def lost() -> None:
+            survivors.append(len(house.sessions))
+            house.link.latest = Unreachable(AGENT.key_id, FAULT)
+
+        await house.run(lambda: not house.sessions, restart)
+
+    survivors: list[int] = []
+    asyncio.run(scenario())
+    assert survivors == [10]
 
 
 def test_an_end_that_could_not_be_recorded_is_recorded_later() -> None:

@@ -17,7 +17,8 @@ from ringfence.audit.kinds import Record, Shadow, Threat
 from ringfence.errors import RingfenceError
 from ringfence.plugin.composition import Gatehouse
 from ringfence.plugin.errors import GateError
-from ringfence.plugin.host import Attested
+from ringfence.plugin.host import Attested, Unreachable
+from ringfence.plugin.link import AWAY
 from ringfence.plugin.past import policies_record
 from ringfence.plugin.pipeline.reconsider import reconsider
 from ringfence.plugin.sessions.ending import Change, PinRemoved, PrincipalLocked, TrustChanged
@@ -134,6 +135,9 @@ class Duties:
             if isinstance(host, Attested) and host.agent not in self._pinned(Role.AGENT):
                 # Its result would count until it is renewed: for as long as a stolen agent's key could be of use.
                 host = await self._house.link.renew(host)
+            if isinstance(host, Unreachable) and host.fault.code.name in AWAY:
+                # An agent that restarts says nothing about trust. Until it is attested anew, every request is denied.
+                host = None
             status = host.trust.status.value if isinstance(host, Attested) else ""
             changed = bool(self._status) and host is not None and status != self._status
             if not (changed and host is not None) or self._post(TrustChanged(host.agent, status)):

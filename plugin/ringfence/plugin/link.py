@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ringfence import attestation, audit
-from ringfence.agent.api.errors import AGENT_UNAVAILABLE, CHANNEL_UNKNOWN
+from ringfence.agent.api.errors import AGENT_TIMEOUT, AGENT_UNAVAILABLE, CHANNEL_UNKNOWN
 from ringfence.agent.api.grants import CHANNEL_PURPOSE, GRANT_KEY, PROOF_KEY
 from ringfence.agent.api.jobs import HOST_PROOF_CONTEXT, host_proof_message
 from ringfence.agent.api.remote import RemoteAgent
@@ -27,6 +27,8 @@ from ringfence.trust import Role, TrustList
 RETRY_S: Final = 1.0
 # The agent has restarted or is away: after a renewal the next request meets a new channel, or is denied at once.
 LINK_LOST: Final = frozenset({CHANNEL_UNKNOWN.name, AGENT_UNAVAILABLE.name})
+AWAY: Final = LINK_LOST | {AGENT_TIMEOUT.name}
+"""Nobody answers for the host, so nothing new is known of it."""
 _NONCE = 32
 
 
