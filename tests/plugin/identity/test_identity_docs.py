@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ringfence.config import convert
+from ringfence.plugin.config_tables import EndorsementSettings
 from ringfence.plugin.identity import directory_file
 from ringfence.plugin.identity.factors import BUILT_IN
 from ringfence.plugin.identity.settings import IdentitySettings
@@ -24,11 +25,12 @@ def read(text: str, table: str, kind: type[msgspec.Struct]) -> Any:
 
 
 def test_every_example_of_settings_is_taken() -> None:
-    everything, directory, scim, signin = TOML
+    everything, directory, scim, endorsements, signin = TOML
     settings = read(everything, "identity", IdentitySettings)
     assert all(getattr(settings, name) is not None for name in (*BUILT_IN, "directory", "approvals"))
     assert read(scim, "identity", IdentitySettings).directory.principal == "userName"
-    assert read(signin, "signin", SignInSettings).redirect_uri == "https://console.example/.ringfence/callback"
+    assert read(signin, "sign_in", SignInSettings).redirect_uri == "https://console.example/.ringfence/callback"
+    assert read(endorsements, "endorsements", EndorsementSettings).group == "module-signers"
     assert directory_file.parse(directory.encode(), "directory.toml", now=1).entries["alice"][0] == "physics"
 
 
