@@ -134,9 +134,11 @@ def test_a_client_certificate_becomes_the_channel(host: RunningEnvoy) -> None:
 def test_an_exempt_path_is_not_decided_on_and_still_carries_no_field_of_ours(host: RunningEnvoy) -> None:
     forged = base64.b64encode(b"{}").decode()
     fields = [("x-ringfence-shown", forged), ("X-Ringfence-Assertion", "forged"), ("x-script", "deny")]
+    fields.append(("cookie", "a=1; __Host-ringfence=b.c"))
     assert host.send("GET", "/healthz", fields).status == 200
     arrived = host.arrived[-1]
     assert [name for name, _ in arrived.headers if name.startswith("x-ringfence")] == []
+    assert host.arrived[-1].values("cookie") == []
     # What only looks like the exempt path is decided on.
     for target in ("/healthz/", "/healthz/../admin", "/Healthz", "/healthz%20", "/healthz;a"):
         assert host.send("GET", target, [("x-script", "deny")]).status == 403
